@@ -1,0 +1,152 @@
+"""Training the heads: pairs a second, ours beside PyTorch loops, in one process.
+
+`python -m experiments.benchmarks.heads`. The same heads, the same symmetric
+InfoNCE, AdamW, features in memory (2,048 numbers a picture, 768 a caption). Peers:
+an idiomatic PyTorch loop that indexes tensors (batch 256), and a DataLoader over a
+Dataset (batch 16, the first prototype's batch). Rounds alternate, so that both see
+the same machine; the ratio is the median of the rounds' ratios.
+"""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import statistics
+import time
+
+import numpy as np
+import torch
+import typer
+from torch import nn
+
+IMAGE_DIM, TEXT_DIM, PICTURES = 2048, 768, 16384
+
+
+class TorchHead(nn.Module):
+    """The residual head of `twinlens.heads`, in PyTorch."""
+
+    def __init__(self, dim: int, embedding_dim: int, hidden: int, dropout: float):
+        super().__init__()
+        self.enter = nn.Linear(dim, hidden)
+        self.block = nn.Sequential(
+            nn.LayerNorm(hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, hidden),
+        )
+        self.project = nn.Linear(hidden, embedding_dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(n, dim)` features to `(n, embedding_dim)` unit vectors."""
+        x = self.enter(x)
+        return nn.functional.normalize(self.project(x + self.block(x)), dim=-1)
+
+
+class TorchTrainer:
+    """Two heads, a learned scale, AdamW."""
+
+    def __init__(self, images: np.ndarray, texts: np.ndarray):
+        self.images, self.texts = torch.from_numpy(images), torch.from_numpy(texts)
+        self.image_head = TorchHead(IMAGE_DIM, 256, 512, 0.1)
+        self.text_head = TorchHead(TEXT_DIM, 256, 512, 0.1)
+        self.log_scale = nn.Parameter(torch.tensor(float(np.log(1 / 0.07))))
+        weights = [*self.image_head.parameters(), *self.text_head.parameters()]
+        self.optimizer = torch.optim.AdamW([*weights, self.log_scale], lr=1e-3)
+
+    def step(self, images: torch.Tensor, texts: torch.Tensor) -> None:
+        """One update on a batch of pairs."""
+        scale = self.log_scale.exp().clamp(max=100)
+        logits = scale * self.image_head(images) @ self.text_head(texts).T
+        target = torch.arange(len(logits))
+        cross_entropy = nn.functional.cross_entropy
+        loss = (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def indexed(self, batch_size: int, pairs: int) -> None:
+        """The loop that slices tensors by a permutation."""
+        order = torch.randperm(PICTURES)[:pairs]
+        for rows in order.split(batch_size):
+            self.step(self.images[rows], self.texts[rows])
+
+    def loaded(self, batch_size: int, pairs: int) -> None:
+        """The loop over a DataLoader."""
+        data = torch.utils.data.TensorDataset(self.images[:pairs], self.texts[:pairs])
+        loader = torch.utils.data.DataLoader(data, batch_size, shuffle=True)
+        for images, texts in loader:
+            self.step(images, texts)
+
+
+def our_trainer(images: np.ndarray, texts: np.ndarray):
+    """Ours on the same features."""
+    from twinlens.config import HeadSettings, LossSettings, Phase1Settings
+    from twinlens.training import HeadTrainer, PairFeatures
+    from twinlens.training.build import build_heads, build_loss, build_optimizer
+
+    rows = np.arange(PICTURES)
+    pairs = PairFeatures(images, texts, rows, rows, np.arange(PICTURES + 1), rows)
+    loss = build_loss(LossSettings())
+    heads = build_heads(IMAGE_DIM, TEXT_DIM, HeadSettings(), loss, seed=0)
+    optimizer = build_optimizer(Phase1Settings(), 64)
+    return HeadTrainer(heads, loss, optimizer), pairs
+
+
+def run_ours(trainer, pairs, batch_size: int, count: int, epoch: int) -> None:
+    """`count` pairs of one epoch."""
+    from twinlens.training.pairs import Epoch, epoch_order
+
+    whole = epoch_order(pairs, batch_size, seed=0, epoch=epoch)
+    steps = count // batch_size
+    parts = (whole.pictures[:steps], whole.text_rows[:steps], whole.views[:steps])
+    trainer.run_epoch(pairs, Epoch(*parts))
+
+
+def seconds(job) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def compare(
+    batch_size: int, peer: str, rounds: int = 5, ours_pairs: int = PICTURES
+) -> tuple[float, float, float]:
+    """Our pairs/s, the peer's pairs/s, and the median ratio of alternating rounds."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(PICTURES, IMAGE_DIM)).astype(np.float32)
+    texts = random.normal(size=(PICTURES, TEXT_DIM)).astype(np.float32)
+    trainer, pairs = our_trainer(images, texts)
+    torch_trainer = TorchTrainer(images, texts)
+    peer_loop = torch_trainer.indexed if peer == "indexed" else torch_trainer.loaded
+    peer_pairs = PICTURES if batch_size >= 256 else PICTURES // 8
+    run_ours(trainer, pairs, batch_size, ours_pairs, 0)  # compiles
+    peer_loop(batch_size, peer_pairs)
+    ours, theirs = [], []
+    for epoch in range(rounds):
+        ours.append(
+            ours_pairs
+            / seconds(
+                lambda e=epoch: run_ours(trainer, pairs, batch_size, ours_pairs, e)
+            )
+        )
+        theirs.append(peer_pairs / seconds(lambda: peer_loop(batch_size, peer_pairs)))
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return tuple(statistics.median(x) for x in (ours, theirs, ratios))
+
+
+def main(rounds: int = 5) -> None:
+    """Prints one Markdown row a comparison."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    print("| batch | peer | ours, pairs/s | peer, pairs/s | ratio |")
+    print("|---|---|---|---|---|")
+    for batch_size, peer in ((256, "indexed"), (1024, "indexed"), (16, "loaded")):
+        ours, theirs, ratio = compare(batch_size, peer, rounds)
+        print(
+            f"| {batch_size} | PyTorch, {peer} | {ours:,.0f} | {theirs:,.0f} "
+            f"| {ratio:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

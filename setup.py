@@ -1,0 +1,57 @@
+"""Name, version and dependencies of twinlens; every other setting is elsewhere."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+REQUIRES = [
+    "tensorflow>=2.21,<2.22",  # tensorflow-text must match its minor version
+    "tensorflow-text>=2.21,<2.22",
+    "keras>=3.15,<4",
+    "keras-hub>=0.32,<0.33",
+    "safetensors>=0.5",  # KerasHub reads local folders with it, but does not ask for it
+    "numpy>=2.0",
+    "pandas>=2.2",
+    "pyarrow>=18",
+    "matplotlib>=3.9",
+    "pillow>=11",
+    "tensorboard>=2.20",
+    "pydantic>=2.9",
+    "tomlkit>=0.13",
+    "typer>=0.15",
+    "rich>=13.9",
+    "jinja2>=3.1",
+    "filelock>=3.16",
+]
+
+EXTRAS = {
+    "test": [
+        "pytest>=8.3",
+        "hypothesis>=6.100",
+        "scikit-learn>=1.5",
+        "pytrec-eval-terrier>=0.5.6",
+        "ruff==0.17.5",
+    ],
+    "bench": [
+        # The newest torch brings gigabytes of GPU libraries; this one has a CPU build.
+        "torch==2.13.0",
+        "sentence-transformers>=5",
+        "psutil>=6",
+    ],
+}
+
+setup(
+    name="twinlens",
+    version="0.1.0",
+    description="Train image-text dual encoders and search with them.",
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages("src"),
+    package_dir={"": "src"},
+    package_data={"twinlens": ["config/*.toml", "report/*.html"]},
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["twinlens = twinlens.cli:main"]},
+)

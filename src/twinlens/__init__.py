@@ -1,0 +1,48 @@
+"""Image-text dual encoders: train them, measure them, search with them.
+
+Names are imported when they are first used, so that `import twinlens` is quick.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {  # public name: the module it lives in
+    "Config": "twinlens.config",
+    "load_config": "twinlens.config",
+    "read": "twinlens.data.table",
+    "image_encoder": "twinlens.encoders",
+    "text_encoder": "twinlens.encoders",
+    "encode_images": "twinlens.features",
+    "encode_texts": "twinlens.features",
+    "InfoNCELoss": "twinlens.losses",
+    "SigmoidLoss": "twinlens.losses",
+    "SoftTargetLoss": "twinlens.losses",
+    "TripletLoss": "twinlens.losses",
+    "ProjectionHead": "twinlens.heads",
+    "Heads": "twinlens.model",
+    "Experiment": "twinlens.experiment",
+    "HeadTraining": "twinlens.training",
+    "load_heads": "twinlens.training",
+    "evaluate": "twinlens.evaluation",
+    "evaluate_run": "twinlens.evaluation",
+    "open_run": "twinlens.runs",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, from its module."""
+    if name not in _HOME:
+        raise AttributeError(
+            f"twinlens has no {name!r}. Its names: {', '.join(__all__)}."
+        )
+    from twinlens.quiet import import_tensorflow
+
+    import_tensorflow()
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -1,0 +1,141 @@
+"""The command line: each command exists as `twinlens NAME` and `python -m src.NAME`.
+
+Nothing heavy is imported before a command runs, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from twinlens.errors import InputError
+
+INTERRUPTED = 130  # the exit status of a program stopped by Ctrl-C
+READERS = "coco, karpathy, flickr8k, flickr30k, table, folder, scenes"
+
+app = typer.Typer(
+    help="Train image-text dual encoders and search with them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="Experiment file (TOML); without it the built-in scenes."
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Override a setting: phase1.batch_size=512."
+    ),
+]
+
+
+@app.command("train")
+def train_command(
+    phase: Annotated[int, typer.Option(help="1 trains the heads on cached features.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    name: Annotated[str, typer.Option(help="Names the run folder.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Train so many seeds.")] = 1,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Set an older run aside, start anew.")
+    ] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="Print all settings and stop.")
+    ] = False,
+) -> None:
+    """Train, evaluate, and write a run folder with a report."""
+    from twinlens.config import load_config, to_toml
+
+    overrides = [*(set_ or []), *([f"name={name!r}"] if name else [])]
+    settings = load_config(config, overrides)
+    if show_settings:
+        print(to_toml(settings), end="")
+        return
+    if phase != 1:
+        raise InputError(f"--phase is {phase}; this version trains phase 1.")
+    from twinlens.commands import train_and_report
+
+    train_and_report(settings, seeds, restart)
+
+
+@app.command("evaluate")
+def evaluate_command(
+    run: Annotated[str, typer.Argument(help="Run folder, or its name.")],
+    other: Annotated[
+        str, typer.Argument(help="A second run: compare the two, paired.")
+    ] = "",
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "",
+    set_: SetOption = None,
+) -> None:
+    """Measure a run on a split, or compare two runs on the same queries."""
+    from twinlens import commands
+
+    overrides = [*(set_ or []), *([f"evaluation.split={split!r}"] if split else [])]
+    if other:
+        commands.compare_and_print(run, other, overrides)
+    else:
+        commands.evaluate_and_print(run, overrides)
+
+
+@app.command("data")
+def data_command(
+    reader: Annotated[str, typer.Argument(help=f"Format: {READERS}.")] = "",
+    path: Annotated[str, typer.Argument(help="Folder or file of the data set.")] = "",
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    check_images: Annotated[
+        bool, typer.Option(help="Decode every picture and look for leaks.")
+    ] = True,
+    grid: Annotated[
+        Path | None, typer.Option(help="Draw some pictures with captions into a PNG.")
+    ] = None,
+) -> None:
+    """Read a data set, check it, and say what is in it and what is wrong with it."""
+    from twinlens.config import load_config
+
+    given = {"data.reader": reader, "data.path": path}
+    overrides = [f"{name}={value!r}" for name, value in given.items() if value]
+    settings = load_config(config, [*overrides, *(set_ or [])])
+    from twinlens.commands import check_data
+
+    check_data(settings.data, check_images, grid)
+
+
+def _door(command: Callable) -> Callable[[], None]:
+    """A program of one command."""
+    single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    single.command()(command)
+    return lambda: _run(single)
+
+
+def _run(program: typer.Typer) -> None:
+    """Runs a program; the user's mistakes end without a traceback."""
+    console = Console(stderr=True)
+    try:
+        program()
+    except InputError as error:
+        console.print("Error:", style="bold red", end=" ")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt as stop:
+        text = str(stop) or "Interrupted. The same command goes on where it can."
+        console.print(f"\n{text}", markup=False)
+        sys.exit(INTERRUPTED)
+
+
+def main() -> None:
+    """`twinlens`."""
+    _run(app)
+
+
+train = _door(train_command)
+evaluate = _door(evaluate_command)
+data = _door(data_command)

@@ -1,0 +1,17 @@
+"""Settings: their defaults, and experiments that differ from them."""
+
+from twinlens.config.files import BUILT_IN as BUILT_IN
+from twinlens.config.files import config_from as config_from
+from twinlens.config.files import differences as differences
+from twinlens.config.files import load_config as load_config
+from twinlens.config.files import override as override
+from twinlens.config.files import to_toml as to_toml
+from twinlens.config.settings import CacheSettings as CacheSettings
+from twinlens.config.settings import Config as Config
+from twinlens.config.settings import DataSettings as DataSettings
+from twinlens.config.settings import EvaluationSettings as EvaluationSettings
+from twinlens.config.settings import HeadSettings as HeadSettings
+from twinlens.config.settings import ImageEncoderSettings as ImageEncoderSettings
+from twinlens.config.settings import LossSettings as LossSettings
+from twinlens.config.settings import Phase1Settings as Phase1Settings
+from twinlens.config.settings import TextEncoderSettings as TextEncoderSettings

@@ -1,0 +1,174 @@
+"""Every setting with its default, unit and reason, in one place."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown names are errors, values are checked."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
+    )
+
+
+def setting(default: Any, description: str, **limits: Any) -> Any:
+    """A default with its explanation, which is also its comment in `config.toml`."""
+    return Field(default, description=description, **limits)
+
+
+class DataSettings(Section):
+    """Where pictures and captions come from."""
+
+    reader: str = setting("scenes", "format of the source; see `twinlens data --help`")
+    path: str = setting("data/scenes", "folder or file of the source")
+    images: str = setting("", "picture folder, where it is not the usual one")
+    captions: str = setting("", "captions file, where it has not the usual name")
+    columns: dict[str, str] = setting({}, "column names of a plain table")
+    split_fractions: tuple[float, float, float] = setting(
+        (0.8, 0.1, 0.1), "train, val, test by hash of the picture, if not given"
+    )
+    max_images: int = setting(0, "read only so many pictures; 0: all", ge=0)
+    max_broken_fraction: float = setting(
+        0.01, "more broken pictures than this stop the job", ge=0, le=1
+    )
+
+
+class ImageEncoderSettings(Section):
+    """The network that turns pictures into features."""
+
+    name: str = setting("inception_v3", "which network")
+    weights: str = setting("imagenet", "preset, path, or 'none' for random weights")
+    layer: str | tuple[str, ...] = setting(
+        "", "inner layer to tap, or several to join; empty: the last one"
+    )
+    pooling: Literal["avg", "max", "gem"] = setting(
+        "avg", "over places; gem: cubic generalised mean"
+    )
+    image_size: int = setting(
+        299, "pixels a side; InceptionV3 was trained at 299", ge=1
+    )
+    resize: Literal["stretch", "pad"] = setting(
+        "stretch", "to the square: stretch, or pad to keep the aspect"
+    )
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "of the computation; bfloat16 is faster where the CPU has it"
+    )
+    seed: int = setting(0, "of random weights")
+
+
+class TextEncoderSettings(Section):
+    """The network that turns captions into features."""
+
+    name: str = setting("bert", "which network")
+    weights: str = setting(
+        "bert_base_en_uncased", "KerasHub preset, local folder, or 'none' for random"
+    )
+    pooling: Literal["pooler", "cls", "mean"] = setting(
+        "mean", "over tokens; mean serves retrieval best when frozen"
+    )
+    layer: int | tuple[int, ...] = setting(
+        -1, "which transformer layer, or several to join; -1: the last one"
+    )
+    sequence_length: int = setting(64, "tokens; longer captions are cut", ge=3, le=512)
+    dtype: Literal["float32", "bfloat16"] = setting("float32", "of the computation")
+    seed: int = setting(0, "of random weights")
+    vocabulary_size: int = setting(2000, "tokens, with weights 'none'", ge=50)
+    num_layers: int = setting(2, "transformer layers, with weights 'none'", ge=1)
+    num_heads: int = setting(4, "attention heads, with weights 'none'", ge=1)
+    hidden_dim: int = setting(128, "width, with weights 'none'", ge=4)
+
+
+class CacheSettings(Section):
+    """Features on disk."""
+
+    path: str = setting("data/features", "folder of all caches")
+    dtype: Literal["float32", "float16"] = setting("float32", "of stored features")
+    views: int = setting(
+        1, "views a picture: the plain one, then augmented ones", ge=1, le=64
+    )
+    batch_size: int = setting(32, "pictures a forward pass", ge=1)
+    text_batch_size: int = setting(128, "captions a forward pass, of like length", ge=1)
+
+
+class HeadSettings(Section):
+    """Projection heads: feature to embedding."""
+
+    form: Literal["residual", "prototype"] = setting(
+        "residual", "residual blocks, or Dense-GELU-LayerNorm-Dense of the prototype"
+    )
+    embedding_dim: int = setting(256, "of the shared space", ge=2)
+    hidden_dim: int = setting(512, "width of the blocks", ge=1)
+    depth: int = setting(1, "residual blocks; 0: a linear head", ge=0)
+    dropout: float = setting(0.1, "in the blocks", ge=0, lt=1)
+    input_dropout: float = setting(0.0, "on the standardised features", ge=0, lt=1)
+
+
+class LossSettings(Section):
+    """What training makes small."""
+
+    name: Literal["info_nce", "sigmoid", "soft_target", "triplet"] = setting(
+        "info_nce", "InfoNCE (CLIP), sigmoid (SigLIP), soft targets, triplet (VSE++)"
+    )
+    temperature: float = setting(
+        0.07, "at the start, learned from there (CLIP); sigmoid: 0.1", gt=0.0, le=10
+    )
+    label_smoothing: float = setting(0.0, "share of the target spread", ge=0, lt=1)
+    margin: float = setting(0.2, "triplet: cosine wanted between hit and miss", gt=0)
+    hardest: bool = setting(False, "triplet: hardest negative instead of the sum")
+
+
+class Phase1Settings(Section):
+    """Training of the heads on cached features."""
+
+    epochs: int = setting(40, "each shows every training picture once", ge=1)
+    batch_size: int = setting(256, "pairs a step; every other pair is a negative", ge=2)
+    learning_rate: float = setting(1e-3, "at its peak", gt=0)
+    weight_decay: float = setting(0.05, "AdamW; none on biases and norms", ge=0)
+    schedule: Literal["cosine", "cyclic", "constant"] = setting(
+        "cosine", "after the warm-up; cyclic is the first prototype's"
+    )
+    warmup_fraction: float = setting(0.05, "of all steps", ge=0, lt=1)
+    ema_decay: float = setting(
+        0.0, "moving average of the weights, per step; 0: none", ge=0, lt=1
+    )
+    select_by: str = setting(
+        "recall_sum", "metric on val for best checkpoint and early stopping"
+    )
+    checkpoint: Literal["best", "last"] = setting(
+        "best", "which weights the run keeps; last never looks at val"
+    )
+    patience: int = setting(10, "evaluations without a gain before stopping", ge=1)
+    evaluate_every: int = setting(1, "epochs between evaluations on val", ge=1)
+
+
+class EvaluationSettings(Section):
+    """How a run is measured."""
+
+    split: Literal["train", "val", "test"] = setting("test", "which pictures")
+    ks: tuple[int, ...] = setting((1, 5, 10), "K of recall@K, success@K and nDCG@K")
+    percents: tuple[float, ...] = setting((5.0,), "p of success@p%, of the gallery")
+    fold_size: int = setting(
+        0, "pictures a fold (COCO 1K: 1000); 0: full gallery", ge=0
+    )
+    slices: tuple[str, ...] = setting((), "attributes to report apart")
+    label: str = setting("", "attribute that makes pictures relevant to each other")
+    bootstrap_samples: int = setting(1000, "for the intervals", ge=100)
+    confidence: float = setting(0.95, "level of the intervals", gt=0.5, lt=1)
+
+
+class Config(Section):
+    """All settings of one experiment."""
+
+    name: str = setting("experiment", "names the run folder")
+    seed: int = setting(0, "of weights, order and dropout")
+    runs: str = setting("experiments/runs", "folder of all runs")
+    data: DataSettings = DataSettings()
+    image_encoder: ImageEncoderSettings = ImageEncoderSettings()
+    text_encoder: TextEncoderSettings = TextEncoderSettings()
+    cache: CacheSettings = CacheSettings()
+    head: HeadSettings = HeadSettings()
+    loss: LossSettings = LossSettings()
+    phase1: Phase1Settings = Phase1Settings()
+    evaluation: EvaluationSettings = EvaluationSettings()

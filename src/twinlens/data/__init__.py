@@ -1,0 +1,1 @@
+"""Data: the caption table, its readers, pictures as pixels, and drawn scenes."""

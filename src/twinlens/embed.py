@@ -1,0 +1,41 @@
+"""Features through a head to embeddings, in blocks."""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+BLOCK = 2048  # rows a call: large enough for the matrix product, small in memory
+
+
+class Embedder:
+    """Compiled once, used for every evaluation of the same head.
+
+    Args:
+        head: layer from `(n, feature_dim)` to `(n, embedding_dim)` unit vectors.
+        feature_dim: numbers a row.
+    """
+
+    def __init__(self, head: Callable, feature_dim: int) -> None:
+        signature = tf.TensorSpec([None, feature_dim], tf.float32)
+        self._head = tf.function(
+            lambda rows: head(rows, training=False), input_signature=[signature]
+        )
+
+    def __call__(self, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Embeddings of some rows.
+
+        Args:
+            features: `(n, feature_dim)` or `(n, views, feature_dim)`, of which view
+                0, the plain one, is taken; may be a memory map.
+            rows: `(m,)` row numbers.
+
+        Returns:
+            `(m, embedding_dim)` float32 unit vectors.
+        """
+        plain = features if features.ndim == 2 else features[:, 0]
+        blocks = [
+            self._head(plain[rows[start : start + BLOCK]].astype(np.float32)).numpy()
+            for start in range(0, len(rows), BLOCK)
+        ]
+        return np.concatenate(blocks)

@@ -1,0 +1,8 @@
+"""Evaluation: a run measured on a split, and two runs compared."""
+
+from twinlens.evaluation.comparison import compare as compare
+from twinlens.evaluation.measure import DIRECTIONS as DIRECTIONS
+from twinlens.evaluation.measure import Evaluation as Evaluation
+from twinlens.evaluation.measure import evaluate as evaluate
+from twinlens.evaluation.measure import evaluate_run as evaluate_run
+from twinlens.evaluation.measure import write_evaluation as write_evaluation

@@ -1,0 +1,49 @@
+"""Two models on the same queries."""
+
+import numpy as np
+import pandas as pd
+
+from twinlens import metrics
+from twinlens.errors import InputError
+from twinlens.evaluation.measure import DIRECTIONS, Evaluation
+
+COMPARED = ("recall@1", "recall@5", "recall@10", "mrr", "map")
+
+
+def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
+    """Two models on the same queries: differences with a paired randomisation test.
+
+    Returns:
+        One row per metric: `metric`, `a`, `b`, `difference` (`b - a`), `p_value`
+        (two-sided; all queries of a picture are flipped together).
+
+    Raises:
+        InputError: the evaluations have different queries or galleries.
+    """
+    keys = ["direction", "image_id", "caption", "gallery"]
+    if not a.ranks[keys].equals(b.ranks[keys]):
+        raise InputError(
+            "The two runs were not measured on the same queries and gallery "
+            f"({len(a.ranks)} and {len(b.ranks)} queries of the splits "
+            f"{a.summary['split']!r} and {b.summary['split']!r}). Evaluate both on the "
+            "same data and split."
+        )
+    rows = []
+    for direction in DIRECTIONS:
+        chosen = (a.ranks["direction"] == direction).to_numpy()
+        groups = a.ranks.loc[chosen, "image_id"].to_numpy()
+        for name in COMPARED:
+            values_a, values_b = (_query_values(x, chosen, name) for x in (a, b))
+            difference, p_value = metrics.paired_randomisation_test(
+                values_b, values_a, groups, seed=seed
+            )
+            means = values_a.mean(), values_b.mean()
+            rows.append((f"{direction}/{name}", *means, difference, p_value))
+    return pd.DataFrame(rows, columns=["metric", "a", "b", "difference", "p_value"])
+
+
+def _query_values(found: Evaluation, chosen: np.ndarray, name: str) -> np.ndarray:
+    if name == "map":
+        return found.ranks.loc[chosen, "average_precision"].to_numpy()
+    ranks = found.ranks.loc[chosen, "rank"].to_numpy()
+    return 1 / ranks if name == "mrr" else (ranks <= int(name.split("@")[1])) * 1.0

@@ -1,0 +1,198 @@
+"""A run measured on a split: metrics with intervals, ranks of every query, slices."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from twinlens import metrics
+from twinlens.config import Config, EvaluationSettings
+from twinlens.embed import Embedder
+from twinlens.evaluation.breakdown import by_label, by_slice, intervals
+from twinlens.experiment import Experiment
+from twinlens.model import Heads
+from twinlens.runs import Run
+from twinlens.training.pairs import PairFeatures
+from twinlens.training.phase1 import load_heads
+
+DIRECTIONS = ("text_to_image", "image_to_text")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """One split in the shared space.
+
+    Attributes:
+        images: `(pictures, dim)` unit vectors.
+        texts: `(captions, dim)` unit vectors, grouped by picture.
+        picture_of_caption: `(captions,)` row of each caption's picture.
+        image_ids: `(pictures,)` names.
+        captions: `(captions,)` texts.
+    """
+
+    images: np.ndarray
+    texts: np.ndarray
+    picture_of_caption: np.ndarray
+    image_ids: np.ndarray
+    captions: np.ndarray
+
+
+def embed_split(heads: Heads, pairs: PairFeatures, captions: np.ndarray) -> Embedded:
+    """Embeddings of a split; `captions` are the texts by row of the text features."""
+    embed_images = Embedder(heads.image_head, pairs.images.shape[-1])
+    embed_texts = Embedder(heads.text_head, pairs.texts.shape[-1])
+    return Embedded(
+        embed_images(pairs.images, pairs.image_rows),
+        embed_texts(pairs.texts, pairs.text_rows),
+        pairs.picture_of_caption,
+        pairs.image_ids,
+        captions[pairs.text_rows],
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        summary: what `evaluation.json` holds.
+        ranks: one row per query: `direction`, `image_id`, `caption` (empty for a
+            picture's query), `rank` (1 = best), `gallery`.
+        embedded: the split it was measured on.
+    """
+
+    summary: dict[str, Any]
+    ranks: pd.DataFrame
+    embedded: Embedded
+
+    def metric(self, name: str) -> float:
+        """A metric's value, for example `"text_to_image/recall@1"`."""
+        return self.summary["metrics"][name]["value"]
+
+
+def evaluate(
+    heads: Heads, experiment: Experiment, settings: EvaluationSettings
+) -> Evaluation:
+    """Measures heads on a split of an experiment's data.
+
+    Raises:
+        InputError: the split is empty, or an attribute or fold size does not fit.
+    """
+    pairs = experiment.pairs(settings.split)
+    embedded = embed_split(heads, pairs, experiment.texts.ids)
+    values, galleries, ranks = _measure(embedded, settings)
+    found = {}
+    for direction in DIRECTIONS:
+        found |= _with_intervals(direction, values[direction], ranks, settings)
+    summary = {
+        "split": settings.split,
+        "protocol": _protocol(settings),
+        "gallery": galleries,
+        "queries": {d: len(ranks[ranks["direction"] == d]) for d in DIRECTIONS},
+        "metrics": found,
+    }
+    attributes = experiment.table.drop_duplicates("image_id").set_index("image_id")
+    if settings.slices:
+        summary["slices"] = by_slice(values, ranks, attributes, settings)
+    if settings.label:
+        summary["labels"] = by_label(
+            embedded.images,
+            embedded.texts,
+            embedded.picture_of_caption,
+            attributes.loc[embedded.image_ids],
+            settings,
+        )
+    return Evaluation(summary, ranks, embedded)
+
+
+def evaluate_run(run: Run, config: Config | None = None) -> Evaluation:
+    """Measures a trained run and writes `evaluation.json` and `ranks.parquet`.
+
+    Args:
+        run: a trained run.
+        config: its settings with another `evaluation` section; its own by default.
+    """
+    config = config or run.config
+    found = evaluate(load_heads(run), Experiment(config), config.evaluation)
+    write_evaluation(run, found)
+    return found
+
+
+def write_evaluation(run: Run, found: Evaluation) -> None:
+    """Leaves an evaluation in the run's folder."""
+    run.write_json("evaluation.json", found.summary)
+    partial = run.folder / "ranks.parquet.partial"
+    found.ranks.to_parquet(partial, index=False)
+    partial.replace(run.folder / "ranks.parquet")
+
+
+def _measure(
+    embedded: Embedded, settings: EvaluationSettings
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, int], pd.DataFrame]:
+    """Per-query values by direction, sizes of the galleries, and the ranks."""
+    count = len(embedded.images)
+    size = settings.fold_size or count
+    folds, _ = metrics.fold_slices(range(count), size)
+    every_fold = metrics.fold_ranks(
+        embedded.images, range(count), embedded.texts, embedded.picture_of_caption, size
+    )
+    values: dict[str, list] = {direction: [] for direction in DIRECTIONS}
+    frames, galleries = [], {}
+    for fold, ranks in zip(folds, every_fold, strict=True):
+        inside = (embedded.picture_of_caption >= fold.start) & (
+            embedded.picture_of_caption < fold.stop
+        )
+        sides = {
+            "text_to_image": (ranks.text_to_image, ranks.num_images, None),
+            "image_to_text": (
+                ranks.image_to_text,
+                ranks.num_texts,
+                ranks.image_to_text_all,
+            ),
+        }
+        for direction, (first, gallery, positives) in sides.items():
+            found = metrics.per_query(
+                first, gallery, settings.ks, settings.percents, positives
+            )
+            values[direction].append(found)
+            galleries[direction] = gallery
+            of_text = direction == "text_to_image"
+            pictures = embedded.picture_of_caption[inside] if of_text else fold
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "direction": direction,
+                        "image_id": embedded.image_ids[pictures],
+                        "caption": embedded.captions[inside] if of_text else "",
+                        "rank": first,
+                        "average_precision": found["map"],
+                        "gallery": gallery,
+                    }
+                )
+            )
+    ranks = pd.concat(frames).sort_values("direction", kind="stable", ascending=False)
+    joined = {
+        direction: {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
+        for direction, parts in values.items()
+    }
+    return joined, galleries, ranks.reset_index(drop=True)
+
+
+def _with_intervals(
+    direction: str,
+    values: dict[str, np.ndarray],
+    ranks: pd.DataFrame,
+    settings: EvaluationSettings,
+) -> dict[str, dict[str, float]]:
+    groups = ranks.loc[ranks["direction"] == direction, "image_id"].to_numpy()
+    return {
+        f"{direction}/{name}": entry
+        for name, entry in intervals(values, groups, settings).items()
+    }
+
+
+def _protocol(settings: EvaluationSettings) -> str:
+    if settings.fold_size:
+        return f"mean over folds of {settings.fold_size} pictures"
+    return "full gallery; every caption of a picture counts as right"

@@ -1,0 +1,138 @@
+"""The data of an experiment: its table, its encoders, the features of both."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from twinlens.config import Config
+from twinlens.data.table import CaptionData, load
+from twinlens.encoders import ImageEncoder, TextEncoder, image_encoder, text_encoder
+from twinlens.encoders.text import RandomSize
+from twinlens.errors import InputError
+from twinlens.features import Features, encode_images, encode_texts
+from twinlens.training.pairs import PairFeatures, pair_features
+
+SHOWN = 10  # broken pictures named in an error
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that the settings name, made when it is first used.
+
+    Example:
+        ```python
+        experiment = Experiment(load_config("experiments/flickr8k.toml"))
+        experiment.data.table          # one row per picture-caption pair
+        pairs = experiment.pairs("val")
+        ```
+    """
+
+    config: Config
+
+    @cached_property
+    def data(self) -> CaptionData:
+        """The caption table and what was wrong with it."""
+        settings = self.config.data
+        return load(
+            settings.reader,
+            settings.path,
+            images=settings.images or None,
+            captions=settings.captions or None,
+            columns=settings.columns or None,
+            split_fractions=settings.split_fractions,
+            max_images=settings.max_images or None,
+        )
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per picture-caption pair."""
+        return self.data.table
+
+    @cached_property
+    def image_encoder(self) -> ImageEncoder:
+        """The frozen picture encoder."""
+        return image_encoder(**self.config.image_encoder.model_dump())
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder:
+        """The frozen text encoder; random ones read the training captions' words."""
+        settings = self.config.text_encoder.model_dump()
+        names = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim")
+        size = RandomSize(**{name: settings.pop(name) for name in names})
+        training = self.table.loc[self.table["split"] == "train", "caption"]
+        return text_encoder(**settings, size=size, corpus=training)
+
+    @cached_property
+    def images(self) -> Features:
+        """Features of every picture.
+
+        Raises:
+            InputError: more pictures are broken than the settings allow.
+        """
+        cache = self.config.cache
+        first = self.table.drop_duplicates("image_id")
+        paths = dict(zip(first["image_id"], first["image_path"], strict=True))
+        features = encode_images(
+            self.image_encoder,
+            paths,
+            cache=cache.path,
+            dtype=cache.dtype,
+            views=cache.views,
+            batch_size=cache.batch_size,
+        )
+        self._refuse_too_many_broken(features, paths)
+        return features
+
+    @cached_property
+    def texts(self) -> Features:
+        """Features of every distinct caption."""
+        cache = self.config.cache
+        return encode_texts(
+            self.text_encoder,
+            self.table["caption"],
+            cache=cache.path,
+            dtype=cache.dtype,
+            batch_size=cache.text_batch_size,
+        )
+
+    @property
+    def broken_images(self) -> pd.DataFrame:
+        """Pictures without features: `image_id`, `reason`."""
+        broken = self.images.errors != ""
+        return pd.DataFrame(
+            {"image_id": self.images.ids[broken], "reason": self.images.errors[broken]}
+        )
+
+    def pairs(self, split: str) -> PairFeatures:
+        """The pairs of one split.
+
+        Raises:
+            InputError: the split has fewer than two pictures.
+        """
+        table = self.table[self.table["split"] == split]
+        pairs = pair_features(table, self.images, self.texts)
+        if len(pairs) < 2:
+            counts = self.table.groupby("split")["image_id"].nunique().to_dict()
+            raise InputError(
+                f"The split {split!r} has {len(pairs)} usable pictures; at least two "
+                f"are needed. Pictures by split: {counts}. Choose another split "
+                "(evaluation.split) or other data.split_fractions."
+            )
+        return pairs
+
+    def _refuse_too_many_broken(self, features: Features, paths: dict) -> None:
+        broken = [row for row, error in enumerate(features.errors) if error]
+        allowed = self.config.data.max_broken_fraction
+        if len(broken) <= allowed * len(paths):
+            return
+        lines = [f"  {features.errors[row]}" for row in broken[:SHOWN]]
+        more = f"\n  … and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        raise InputError(
+            f"{len(broken)} of {len(paths)} pictures are broken, more than "
+            f"data.max_broken_fraction = {allowed:g} allows:\n"
+            + "\n".join(lines)
+            + more
+            + f"\nAll of them: {features.folder / 'ids.parquet'}. Repair or remove "
+            "them, or allow more."
+        )

@@ -1,0 +1,156 @@
+"""Pictures to cached features: decoded ahead in threads, each picture once."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from twinlens.data import images
+from twinlens.encoders.base import ImageEncoder
+from twinlens.errors import BrokenImageError
+from twinlens.features.contents import content_digests
+from twinlens.features.store import Features, Job, complete
+from twinlens.features.texts import refuse_trainable
+
+DECODERS = 2  # threads; a picture decodes in a tenth of the time it encodes
+BATCHES_AHEAD = 2  # decoded and waiting, so that the network never does
+BLOCK_BATCHES = 8  # batches between two entries of the journal: some ten seconds
+
+
+def encode_images(
+    encoder: ImageEncoder,
+    paths: Mapping[str, str],
+    cache: str | Path = "data/features",
+    dtype: str = "float32",
+    views: int = 1,
+    batch_size: int = 32,
+) -> Features:
+    """Features of pictures, from the cache or encoded now.
+
+    Args:
+        encoder: a frozen picture encoder.
+        paths: file of each picture, by picture id. The order does not matter.
+        cache: folder of all caches.
+        dtype: of the stored features, `"float32"` or `"float16"`.
+        views: views a picture; above 1, `values` is `(n, views, dim)`: the plain
+            picture, then augmented ones, always the same for the same bytes.
+        batch_size: pictures a forward pass.
+
+    Returns:
+        `Features` whose ids are the picture ids, with the reasons of broken ones.
+
+    Raises:
+        ValueError: the encoder has trainable weights.
+        InputError: the cache cannot be written.
+    """
+    refuse_trainable(encoder.model)
+    cache = Path(cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    ids = sorted(paths)
+    files = [paths[name] for name in ids]
+    contents = content_digests(files, cache / "contents.sqlite")
+    dim = encoder.feature_dim
+    job = Job(
+        key={
+            "kind": "image",
+            **encoder.description,
+            "preprocessing": images.PREPROCESSING_VERSION,
+            "views": views,
+            "batch_size": batch_size,
+        },
+        ids=np.array(ids, dtype=object),
+        contents=np.array(contents, dtype=object),
+        shape=(dim,) if views == 1 else (views, dim),
+        dtype=dtype,
+        block_size=BLOCK_BATCHES * batch_size,
+        encode=_block_encoder(encoder, files, contents, views, batch_size),
+        what="encoding pictures",
+        unit="pictures",
+    )
+    return complete(cache, job)
+
+
+def _block_encoder(
+    encoder: ImageEncoder,
+    files: list[str],
+    contents: list[str],
+    views: int,
+    batch_size: int,
+) -> Callable[[int, int], tuple[np.ndarray, dict[int, str]]]:
+    forward = tf.function(
+        lambda pixels: encoder.model(pixels, training=False),
+        input_signature=[tf.TensorSpec([None, *encoder.model.input_shape[1:]])],
+    )
+    pixels_of = _pixel_loader(encoder.image_size, encoder.resize, views)
+
+    def load(row: int) -> np.ndarray | str:
+        try:
+            return pixels_of(files[row], contents[row])
+        except BrokenImageError as error:
+            return str(error)
+
+    def encode(first: int, last: int) -> tuple[np.ndarray, dict[int, str]]:
+        features, broken = [], {}
+        nothing = np.zeros((views, *encoder.model.input_shape[1:]), np.float32)
+        for rows, loaded in _batches_ahead(load, first, last, batch_size):
+            bad = {
+                r: p for r, p in zip(rows, loaded, strict=True) if isinstance(p, str)
+            }
+            good = [nothing if isinstance(p, str) else p for p in loaded]
+            features.append(_encode_views(forward, np.stack(good)))
+            broken |= bad
+        return np.concatenate(features), broken
+
+    return encode
+
+
+def _encode_views(forward: Callable, pixels: np.ndarray) -> np.ndarray:
+    """`(n, views, size, size, 3)` to `(n, dim)`, or `(n, views, dim)` above one."""
+    views = [forward(pixels[:, view]).numpy() for view in range(pixels.shape[1])]
+    return views[0] if len(views) == 1 else np.stack(views, axis=1)
+
+
+def _pixel_loader(size: int, resize: str, views: int) -> Callable:
+    """`(path, content)` → `(views, size, size, 3)`; augmented by the content."""
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
+    )
+    def augmented(contents, seed):
+        image = images.decode(contents)
+        return images.fit(images.augment(image, seed), size, resize)
+
+    def load(path: str, content: str) -> np.ndarray:
+        plain = images.load(path, size, resize)
+        if views == 1:
+            return plain[None]
+        picture = tf.constant(Path(path).read_bytes())
+        start = int(content[:7] or "0", 16)  # 28 bits: fits a positive int32
+        others = [augmented(picture, [start, view]).numpy() for view in range(1, views)]
+        return np.stack([plain, *others])
+
+    return load
+
+
+def _batches_ahead(
+    load: Callable, first: int, last: int, batch_size: int
+) -> Iterator[tuple[range, list]]:
+    """Rows and what `load` made of them, batch by batch, a few batches ahead."""
+    starts = range(first, last, batch_size)
+    batches = [range(start, min(start + batch_size, last)) for start in starts]
+    waiting: deque[tuple[range, list[Future]]] = deque()
+    with ThreadPoolExecutor(DECODERS) as pool:
+        for rows in batches:
+            waiting.append((rows, [pool.submit(load, row) for row in rows]))
+            if len(waiting) > BATCHES_AHEAD:
+                yield _collected(waiting.popleft())
+        while waiting:
+            yield _collected(waiting.popleft())
+
+
+def _collected(batch: tuple[range, list[Future]]) -> tuple[range, list]:
+    rows, futures = batch
+    return rows, [future.result() for future in futures]

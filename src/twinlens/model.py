@@ -1,0 +1,90 @@
+"""The part of the dual encoder that phase 1 trains: two heads and their similarity."""
+
+import keras
+from keras import ops
+
+from twinlens.heads import ProjectionHead, Similarity
+
+
+@keras.saving.register_keras_serializable(package="twinlens")
+class Heads(keras.Model):
+    """Two projection heads that meet in one shared space.
+
+    Args:
+        image_head, text_head: from features to unit vectors of the same length.
+        similarity: from two sets of unit vectors to logits.
+
+    Call arguments:
+        features: `(images, texts)`: `(n, image_feature_dim)` and
+            `(m, text_feature_dim)`.
+
+    Returns:
+        `(n, m)` float32 logits.
+
+    Example:
+        ```python
+        heads = Heads(ProjectionHead(256), ProjectionHead(256), Similarity())
+        logits = heads((image_features, text_features))
+        ```
+    """
+
+    def __init__(
+        self,
+        image_head: ProjectionHead,
+        text_head: ProjectionHead,
+        similarity: Similarity,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image_head, self.text_head = image_head, text_head
+        self.similarity = similarity
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates all weights for `((n, image_dim), (m, text_dim))`."""
+        parts = (self.image_head, self.text_head, self.similarity)
+        for part, shape in zip(parts, (*input_shape, None), strict=True):
+            if not part.built:
+                part.build(shape)
+
+    def call(self, features, training: bool = False):
+        """`(n, m)` logits of `n` pictures' and `m` captions' features."""
+        images = self.image_head(features[0], training=training)
+        texts = self.text_head(features[1], training=training)
+        return self.similarity(images, texts)
+
+    def training_logits(self, features, with_similarities: bool = False):
+        """Logits of a batch of pairs, as losses want them.
+
+        Args:
+            features: as for a call, with `n == m`.
+            with_similarities: append the towers' own cosines (`SoftTargetLoss`).
+
+        Returns:
+            `(n, n)`, or `(n, 3 * n)` with similarities.
+        """
+        images = self.image_head(features[0], training=True)
+        texts = self.text_head(features[1], training=True)
+        logits = self.similarity(images, texts)
+        if not with_similarities:
+            return logits
+        own = [ops.matmul(x, ops.transpose(x)) for x in (images, texts)]
+        return ops.concatenate([logits, *own], axis=1)
+
+    # === Config ===
+    def get_config(self) -> dict:
+        """Settings that build the same heads again."""
+        parts = ("image_head", "text_head", "similarity")
+        serialised = {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in parts
+        }
+        return super().get_config() | serialised
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Heads":
+        """Heads from `get_config`."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config.pop(name))
+            for name in ("image_head", "text_head", "similarity")
+        }
+        return cls(**parts, **config)

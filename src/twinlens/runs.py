@@ -1,0 +1,164 @@
+"""The folder of one training: what it was, how it went, what it left."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from twinlens.config import Config, config_from, differences, to_toml
+from twinlens.errors import InputError
+
+PACKAGES = ("twinlens", "tensorflow", "tensorflow-text", "keras", "keras-hub", "numpy")
+NOT_COMPARED = ("runs", "evaluation.")  # settings that leave the training as it is
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, `<runs>/<name>-phase1/`.
+
+    It holds `config.toml` (resolved), `versions.json`, `metrics.csv`,
+    `evaluation.json`, `ranks.parquet`, `report.html` with `figures/`,
+    `heads.keras`, `checkpoint.npz` while training, and `tensorboard/`.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for tables."""
+        return self.folder.name
+
+    @property
+    def config(self) -> Config:
+        """The resolved settings it was trained with."""
+        path = self.folder / "config.toml"
+        return config_from(tomllib.loads(path.read_text("utf-8")), str(path))
+
+    @property
+    def heads_path(self) -> Path:
+        """The trained heads; there when training is over."""
+        return self.folder / "heads.keras"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training is over."""
+        return self.heads_path.exists()
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run."""
+        return json.loads((self.folder / name).read_text("utf-8"))
+
+    def write_json(self, name: str, values: dict[str, Any]) -> None:
+        """Writes a JSON file of the run, whole or not at all."""
+        self.write_text(name, json.dumps(values, indent=2) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file of the run, whole or not at all."""
+        path = self.folder / name
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(text, "utf-8")
+        partial.replace(path)
+
+    def write_metrics(self, history: list[dict[str, float]]) -> None:
+        """One row an epoch."""
+        self.write_text("metrics.csv", pd.DataFrame(history).to_csv(index=False))
+
+    def history(self) -> pd.DataFrame:
+        """One row an epoch, as `write_metrics` left it."""
+        return pd.read_csv(self.folder / "metrics.csv")
+
+
+def start_run(config: Config, phase: int, restart: bool = False) -> Run:
+    """The run folder of an experiment: new, or the one that was interrupted.
+
+    Args:
+        config: its name and seed name the folder.
+        phase: 1 or 2.
+        restart: keep a folder that is in the way under another name and start anew.
+
+    Raises:
+        InputError: the folder holds a training with other settings.
+    """
+    run = Run(Path(config.runs) / f"{config.name}-phase{phase}")
+    if restart and run.folder.exists():
+        run.folder.rename(_free_name(run.folder))
+    if (run.folder / "config.toml").exists():
+        _refuse_other_settings(run, config)
+        return run
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.write_json("versions.json", versions())
+        run.write_text("config.toml", to_toml(config))
+    except OSError as error:
+        raise InputError(
+            f"Cannot write the run folder {run.folder}: {error}. "
+            "Set `runs` to a folder that can be written."
+        ) from None
+    return run
+
+
+def open_run(path: str | Path) -> Run:
+    """A trained run by its folder, or by its name under `experiments/runs`.
+
+    Raises:
+        InputError: there is no such run, or its training is not over.
+    """
+    folder = Path(path)
+    if not folder.is_dir() and len(folder.parts) == 1:
+        folder = Path(Config().runs) / folder
+    if not (folder / "config.toml").exists():
+        known = sorted(p.parent.name for p in folder.parent.glob("*/config.toml"))
+        raise InputError(
+            f"There is no run in {folder} (no config.toml). Runs beside it: "
+            f"{', '.join(known) or 'none'}. Train one with `twinlens train`."
+        )
+    run = Run(folder)
+    if not run.is_trained:
+        raise InputError(
+            f"The training of {folder} is not over (no {run.heads_path.name}). "
+            "Give the same train command again; it goes on where it stopped."
+        )
+    return run
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found["processors"] = str(os.cpu_count())
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"  # twinlens in a clone
+    return found
+
+
+def _refuse_other_settings(run: Run, config: Config) -> None:
+    changed = {
+        name: pair
+        for name, pair in differences(run.config, config).items()
+        if not name.startswith(NOT_COMPARED)
+    }
+    if changed:
+        lines = [
+            f"  {name}: {a!r} there, {b!r} now" for name, (a, b) in changed.items()
+        ]
+        raise InputError(
+            f"{run.folder} holds a training with other settings:\n"
+            + "\n".join(lines)
+            + "\nGive this one its own name with --name, or keep the old one aside "
+            "and start anew with --restart."
+        )
+
+
+def _free_name(folder: Path) -> Path:
+    number = 1
+    while (other := folder.with_name(f"{folder.name}.old{number}")).exists():
+        number += 1
+    return other

@@ -1,0 +1,107 @@
+"""Heads, loss and optimizer from settings."""
+
+import keras
+import numpy as np
+
+from twinlens import losses
+from twinlens.config import HeadSettings, LossSettings, Phase1Settings
+from twinlens.heads import ProjectionHead, Similarity
+from twinlens.model import Heads
+
+CYCLE_STEPS = 4  # epochs from the low rate to the high one, as the Keras example's
+CYCLIC_LOW = 1 / 2000  # of the peak: the first prototype's 1e-5 to 2e-2
+FINAL_FRACTION = 0.0  # of the peak, where the cosine ends
+
+
+def build_loss(settings: LossSettings) -> keras.losses.Loss:
+    """The loss that the settings name."""
+    made = {
+        "info_nce": lambda: losses.InfoNCELoss(
+            settings.temperature, settings.label_smoothing
+        ),
+        "sigmoid": lambda: losses.SigmoidLoss(settings.temperature),
+        "soft_target": lambda: losses.SoftTargetLoss(settings.temperature),
+        "triplet": lambda: losses.TripletLoss(settings.margin, settings.hardest),
+    }
+    return made[settings.name]()
+
+
+def build_heads(
+    image_dim: int,
+    text_dim: int,
+    settings: HeadSettings,
+    loss: keras.losses.Loss,
+    seed: int,
+) -> Heads:
+    """Built heads for features of the given lengths, with the loss' similarity."""
+    plain = settings.model_dump()
+    similarity = Similarity(
+        loss.temperature, loss.initial_bias, loss.learns_temperature, name="similarity"
+    )
+    heads = Heads(
+        ProjectionHead(**plain, seed=2 * seed, name="image_head"),
+        ProjectionHead(**plain, seed=2 * seed + 1, name="text_head"),
+        similarity,
+        name="heads",
+    )
+    heads.build(((None, image_dim), (None, text_dim)))
+    return heads
+
+
+def build_optimizer(
+    settings: Phase1Settings, steps_per_epoch: int
+) -> keras.optimizers.Optimizer:
+    """AdamW whose weight decay spares biases, norms and the scale."""
+    rate = _schedule(settings, steps_per_epoch)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+    optimizer.exclude_from_weight_decay(
+        var_names=["bias", "gamma", "beta", "log_scale"]
+    )
+    return optimizer
+
+
+def _schedule(settings: Phase1Settings, steps_per_epoch: int):
+    total = settings.epochs * steps_per_epoch
+    warmup = round(settings.warmup_fraction * total)
+    if settings.schedule == "cyclic":
+        half = CYCLE_STEPS * steps_per_epoch
+        return Cyclic(settings.learning_rate * CYCLIC_LOW, settings.learning_rate, half)
+    end = FINAL_FRACTION if settings.schedule == "cosine" else 1.0
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=settings.learning_rate if not warmup else 0.0,
+        decay_steps=max(total - warmup, 1),
+        alpha=end,
+        warmup_target=settings.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+@keras.saving.register_keras_serializable(package="twinlens")
+class Cyclic(keras.optimizers.schedules.LearningRateSchedule):
+    """A triangle between two rates.
+
+    Args:
+        low, high: learning rates at the ends.
+        half_steps: steps from one to the other.
+
+    Reference:
+        Smith 2017, https://arxiv.org/abs/1506.01186, figure 2.
+    """
+
+    def __init__(self, low: float, high: float, half_steps: int) -> None:
+        self.low, self.high, self.half_steps = low, high, half_steps
+
+    def __call__(self, step):
+        """The rate at `step`, a float32 scalar."""
+        position = keras.ops.cast(step, "float32") / self.half_steps
+        height = 1 - keras.ops.abs(keras.ops.mod(position, 2.0) - 1)
+        return self.low + (self.high - self.low) * height
+
+    def get_config(self) -> dict:
+        """Settings that build the same schedule again."""
+        return {"low": self.low, "high": self.high, "half_steps": self.half_steps}
+
+
+def count_weights(heads: Heads) -> int:
+    """Numbers that train."""
+    return int(sum(np.prod(weight.shape) for weight in heads.trainable_weights))

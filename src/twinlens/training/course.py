@@ -1,0 +1,210 @@
+"""The course of a training of heads: epochs, best weights, checkpoints, warnings."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from twinlens.config import Config
+from twinlens.embed import Embedder
+from twinlens.errors import InputError
+from twinlens.metrics import retrieval_metrics, retrieval_ranks
+from twinlens.model import Heads
+from twinlens.progress import Progress
+from twinlens.training import diagnosis
+from twinlens.training.build import build_heads, build_loss, build_optimizer
+from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
+from twinlens.training.loop import HeadTrainer
+from twinlens.training.pairs import PairFeatures, epoch_order, statistics
+
+CHECKPOINT_EVERY_SECONDS = 20.0  # what a kill can cost at most, plus one epoch
+
+
+class HeadTraining:
+    """Trains heads on the pairs of a split and watches them on another.
+
+    Args:
+        train, val: pairs to learn from and to watch; `val=None` never looks.
+        config: all settings.
+        folder: where the checkpoint is kept; `None` keeps none.
+        say: shows a line to the person.
+    """
+
+    def __init__(
+        self,
+        train: PairFeatures,
+        val: PairFeatures | None,
+        config: Config,
+        folder: Path | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.train, self.val, self.config = train, val, config
+        self.settings = config.phase1
+        self.path = folder / "checkpoint.npz" if folder else None
+        self.loss = build_loss(config.loss)
+        image_dim, text_dim = train.images.shape[-1], train.texts.shape[-1]
+        self.heads = build_heads(
+            image_dim, text_dim, config.head, self.loss, config.seed
+        )
+        steps = len(epoch_order(train, self.settings.batch_size, 0, 0).pictures)
+        optimizer = build_optimizer(self.settings, steps)
+        self.trainer = HeadTrainer(
+            self.heads, self.loss, optimizer, self.settings.ema_decay
+        )
+        self.embed_images = Embedder(self.heads.image_head, image_dim)
+        self.embed_texts = Embedder(self.heads.text_head, text_dim)
+        self.history: list[dict[str, float]] = []
+        self.best: list[np.ndarray] = []
+        self.best_epoch = -1
+        self.warn = diagnosis.Warnings(say)
+
+    def run(self, on_epoch: Callable[[list[dict[str, float]]], None]) -> Heads:
+        """Trains to the end, from the checkpoint if there is one.
+
+        `on_epoch` gets the history after each epoch. An interruption (Ctrl-C) keeps
+        a checkpoint first.
+        """
+        self._start()
+        saved = time.monotonic()
+        epochs = self.settings.epochs
+        done = len(self.history)
+        with Progress("training the heads", epochs, "epochs", done) as progress:
+            while len(self.history) < epochs and not self._should_stop():
+                try:
+                    self._one_epoch()
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(self._interrupted()) from None
+                on_epoch(self.history)
+                progress.advance(1, self._note())
+                if time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        self._finish()
+        return self.heads
+
+    def save(self) -> None:
+        """Writes the checkpoint, if there is a folder for it."""
+        if self.path is not None:
+            progress = {"history": self.history, "best_epoch": self.best_epoch}
+            save_checkpoint(self.path, self.trainer.state(), self.best, progress)
+
+    def _start(self) -> None:
+        for head, features, rows in (
+            (self.heads.image_head, self.train.images, self.train.image_rows),
+            (self.heads.text_head, self.train.texts, self.train.text_rows),
+        ):
+            head.standardise.adapt(*statistics(features, rows))
+        found = load_checkpoint(self.path, self.trainer.state()) if self.path else None
+        if found:
+            self.best, progress = found
+            self.history, self.best_epoch = progress["history"], progress["best_epoch"]
+
+    def _one_epoch(self) -> None:
+        start, number = time.monotonic(), len(self.history)
+        order = epoch_order(
+            self.train, self.settings.batch_size, self.config.seed, number
+        )
+        loss = self.trainer.run_epoch(self.train, order)
+        diagnosis.refuse_nan(loss, number)
+        seconds = time.monotonic() - start
+        row: dict[str, Any] = {
+            "epoch": number + 1,
+            "loss": loss,
+            "scale": float(self.heads.similarity.scale()),
+            "learning_rate": float(self.trainer.optimizer.learning_rate),
+            "pairs_per_second": order.pictures.size / seconds,
+        }
+        if self.val is not None and self._is_evaluated(number):
+            row |= {f"val/{name}": value for name, value in self._evaluate().items()}
+        self.history.append(row)
+        self._keep_best(row)
+        losses = [entry["loss"] for entry in self.history]
+        chance = self.loss.chance_level(self.settings.batch_size)
+        self.warn(diagnosis.check_loss(losses, chance))
+
+    def _is_evaluated(self, number: int) -> bool:
+        last = number + 1 == self.settings.epochs
+        return last or (number + 1) % self.settings.evaluate_every == 0
+
+    def _evaluate(self) -> dict[str, float]:
+        """Retrieval metrics on val, of the averaged weights if there are any."""
+        self.trainer.swap_averages()
+        images = self.embed_images(self.val.images, self.val.image_rows)
+        texts = self.embed_texts(self.val.texts, self.val.text_rows)
+        self.trainer.swap_averages()
+        self.warn(diagnosis.check_embeddings(images, texts))
+        return validation_metrics(images, texts, self.val)
+
+    def _keep_best(self, row: dict[str, float]) -> None:
+        name = f"val/{self.settings.select_by}"
+        if self.settings.checkpoint == "last" or name not in row:
+            if self.settings.checkpoint == "best" and "val/recall_sum" in row:
+                raise InputError(
+                    f"phase1.select_by is {self.settings.select_by!r}, which is not "
+                    f"measured. Measured: {_names(row)}."
+                )
+            return
+        before = self.history[self.best_epoch][name] if self.best_epoch >= 0 else None
+        sign = -1 if "median_rank" in name or "mean_rank" in name else 1
+        if before is None or sign * row[name] > sign * before:
+            self.best_epoch = len(self.history) - 1
+            self.trainer.swap_averages()
+            self.best = [v.numpy() for v in self.heads.variables]
+            self.trainer.swap_averages()
+
+    def _should_stop(self) -> bool:
+        """No gain for `patience` evaluations."""
+        if self.best_epoch < 0:
+            return False
+        name = f"val/{self.settings.select_by}"
+        later = [row for row in self.history[self.best_epoch + 1 :] if name in row]
+        return len(later) >= self.settings.patience
+
+    def _finish(self) -> None:
+        """Leaves the chosen weights in the heads."""
+        if self.best:
+            for variable, value in zip(self.heads.variables, self.best, strict=True):
+                variable.assign(value)
+        else:
+            self.trainer.swap_averages()
+
+    def _note(self) -> str:
+        row = self.history[-1]
+        parts = [f"loss {row['loss']:.3f}", f"{row['pairs_per_second']:,.0f} pairs/s"]
+        name = "val/text_to_image/recall@1"
+        if name in row:
+            parts.append(f"val text to image recall@1 {100 * row[name]:.1f} %")
+        return " · ".join(parts)
+
+    def _interrupted(self) -> str:
+        """An epoch cut in two cannot be resumed exactly: the checkpoint before is."""
+        return (
+            f"Interrupted in epoch {len(self.history) + 1}. "
+            "The same command goes on from the last checkpoint."
+        )
+
+
+def validation_metrics(
+    images: np.ndarray, texts: np.ndarray, pairs: PairFeatures
+) -> dict[str, float]:
+    """Both directions' metrics and their `recall_sum` (R@1 + R@5 + R@10, both)."""
+    ranks = retrieval_ranks(
+        images, np.arange(len(pairs)), texts, pairs.picture_of_caption
+    )
+    sides = {
+        "text_to_image": (ranks.text_to_image, len(images)),
+        "image_to_text": (ranks.image_to_text, len(texts)),
+    }
+    found: dict[str, float] = {}
+    for side, (first, gallery) in sides.items():
+        metrics = retrieval_metrics(first, gallery)
+        found |= {f"{side}/{name}": value for name, value in metrics.items()}
+    names = [f"{side}/recall@{k}" for side in sides for k in (1, 5, 10)]
+    return found | {"recall_sum": sum(found[name] for name in names)}
+
+
+def _names(row: dict[str, float]) -> str:
+    return ", ".join(name[4:] for name in row if name.startswith("val/"))

@@ -1,0 +1,83 @@
+"""Phase 1: the heads learn on features that were encoded once."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from twinlens.config import Config
+from twinlens.model import Heads
+from twinlens.runs import Run
+from twinlens.training.course import HeadTraining
+from twinlens.training.pairs import PairFeatures
+
+
+def train_phase1(
+    config: Config,
+    run: Run,
+    train: PairFeatures,
+    val: PairFeatures | None,
+    say: Callable[[str], None] = print,
+) -> Heads:
+    """Trains the heads of a run and leaves them in its folder.
+
+    Args:
+        config: all settings.
+        run: the folder; a training that was interrupted there goes on.
+        train: pairs to learn from.
+        val: pairs to watch; `None` watches none.
+        say: shows a line to the person.
+
+    Returns:
+        The trained heads, also in `run.heads_path`.
+    """
+    start = time.monotonic()
+    training = HeadTraining(train, val, config, run.folder, say)
+    logs = TensorBoardLog(run.folder / "tensorboard")
+
+    def on_epoch(history: list[dict[str, float]]) -> None:
+        run.write_metrics(history)
+        logs.write(history)
+
+    heads = training.run(on_epoch)
+    last = len(training.history) - 1
+    best = training.best_epoch if training.best_epoch >= 0 else last
+    run.write_json(
+        "training.json",
+        {
+            "epochs": len(training.history),
+            "kept_epoch": best + 1,
+            "seconds": round(time.monotonic() - start, 1),
+            "pairs_per_second": training.history[-1]["pairs_per_second"],
+        },
+    )
+    partial = run.folder / "partial.keras"
+    heads.save(partial)
+    partial.replace(run.heads_path)
+    return heads
+
+
+class TensorBoardLog:
+    """Scalars of each epoch; a resumed run writes them anew from its history."""
+
+    def __init__(self, folder: Path) -> None:
+        self.written = 0
+        for old in folder.glob("events*"):
+            old.unlink()
+        self.writer = tf.summary.create_file_writer(str(folder))
+
+    def write(self, history: list[dict[str, float]]) -> None:
+        """Writes the rows that were not written yet."""
+        with self.writer.as_default():
+            for row in history[self.written :]:
+                for name, value in row.items():
+                    tf.summary.scalar(name, value, step=int(row["epoch"]))
+        self.writer.flush()
+        self.written = len(history)
+
+
+def load_heads(run: Run) -> Heads:
+    """The trained heads of a run."""
+    return keras.saving.load_model(run.heads_path, safe_mode=True, compile=False)
