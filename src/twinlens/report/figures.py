@@ -119,6 +119,7 @@ def draw_samples(table: pd.DataFrame, path: Path, count: int = 12) -> None:
         axes.set_axis_off()
         picture = open_picture(row.image_path, 400) or Image.new("RGB", (4, 3), "grey")
         axes.imshow(np.asarray(picture))
+        axes.set_anchor("N")  # room for the caption is below
         text = textwrap.shorten(row.caption, 110, placeholder=" …")
         style = {"fontsize": 8, "va": "top", "ha": "center", "parse_math": False}
         lines = textwrap.fill(text, 34)
