@@ -12,6 +12,9 @@ from twinlens.quiet import import_tensorflow
 
 import_tensorflow()
 
+from tiny import home as home  # noqa: E402
+from tiny import trained as trained  # noqa: E402
+
 SHARED = Path(os.environ.get("TWINLENS_SHARED", Path(__file__).parents[2] / "shared"))
 
 

@@ -12,7 +12,8 @@ from twinlens.evaluation import DIRECTIONS, Evaluation
 from twinlens.evaluation.breakdown import by_label, by_slice, intervals
 from twinlens.evaluation.measure import Embedded, _measure
 from twinlens.report import draw_samples, write_report
-from twinlens.report.figures import chance_curve, open_picture, sample_cosines
+from twinlens.report.figures import chance_curve, sample_cosines
+from twinlens.report.pictures import open_picture
 from twinlens.runs import start_run
 
 PICTURES = 8
@@ -185,7 +186,7 @@ def test_folds_are_searched_apart_and_all_tables_are_shown(tmp_path):
     run, *parts = make(tmp_path, [*folds, "evaluation.label=colour"])
     entry = {"mean": 0.5, "std": 0.0123, "values": [0.4877, 0.5123]}
     metrics = {"text_to_image/recall@1": entry}
-    run.write_json("seeds.json", {"seeds": [0, 1], "metrics": metrics})
+    run.write_json("seeds.json", {"seeds": [0, 1], "split": "test", "metrics": metrics})
     page = write_report(run, *parts).read_text("utf-8")
     assert "50.0 ± 1.2" in page
     assert page.count(">red</th>") == 1

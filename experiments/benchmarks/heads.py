@@ -1,7 +1,8 @@
 """Training the heads: pairs a second, ours beside PyTorch loops, in one process.
 
-`python -m experiments.benchmarks.heads`. The same heads, the same symmetric
-InfoNCE, AdamW, features in memory (2,048 numbers a picture, 768 a caption). Peers:
+`python -m experiments.benchmarks.heads`. The same heads (the first prototype's, 256
+wide, and the default residual ones, 512 wide), the same symmetric InfoNCE, AdamW,
+features in memory (2,048 numbers a picture, 768 a caption). Peers:
 an idiomatic PyTorch loop that indexes tensors (batch 256), and a DataLoader over a
 Dataset (batch 16, the first prototype's batch). Rounds alternate, so that both see
 the same machine; the ratio is the median of the rounds' ratios.
@@ -13,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import statistics
 import time
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,17 +24,14 @@ from torch import nn
 IMAGE_DIM, TEXT_DIM, PICTURES = 2048, 768, 16384
 
 
-class TorchHead(nn.Module):
-    """The residual head of `twinlens.heads`, in PyTorch."""
+class ResidualHead(nn.Module):
+    """The default head of `twinlens.heads`, in PyTorch."""
 
-    def __init__(self, dim: int, embedding_dim: int, hidden: int, dropout: float):
+    def __init__(self, dim: int, hidden: int = 512, embedding_dim: int = 256):
         super().__init__()
         self.enter = nn.Linear(dim, hidden)
         self.block = nn.Sequential(
-            nn.LayerNorm(hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
+            nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(0.1), nn.Linear(hidden, hidden)
         )
         self.project = nn.Linear(hidden, embedding_dim)
 
@@ -42,13 +41,35 @@ class TorchHead(nn.Module):
         return nn.functional.normalize(self.project(x + self.block(x)), dim=-1)
 
 
+class PrototypeHead(nn.Module):
+    """The first prototype's head, in PyTorch."""
+
+    def __init__(self, dim: int, embedding_dim: int = 256):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(dim, embedding_dim),
+            nn.GELU(),
+            nn.LayerNorm(embedding_dim),
+            nn.Linear(embedding_dim, embedding_dim),
+            nn.Dropout(0.1),
+            nn.LayerNorm(embedding_dim),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`(n, dim)` features to `(n, embedding_dim)` unit vectors."""
+        return nn.functional.normalize(self.layers(x), dim=-1)
+
+
+TORCH_HEADS = {"prototype": PrototypeHead, "residual": ResidualHead}
+
+
 class TorchTrainer:
     """Two heads, a learned scale, AdamW."""
 
-    def __init__(self, images: np.ndarray, texts: np.ndarray):
+    def __init__(self, images: np.ndarray, texts: np.ndarray, form: str):
         self.images, self.texts = torch.from_numpy(images), torch.from_numpy(texts)
-        self.image_head = TorchHead(IMAGE_DIM, 256, 512, 0.1)
-        self.text_head = TorchHead(TEXT_DIM, 256, 512, 0.1)
+        self.image_head = TORCH_HEADS[form](IMAGE_DIM)
+        self.text_head = TORCH_HEADS[form](TEXT_DIM)
         self.log_scale = nn.Parameter(torch.tensor(float(np.log(1 / 0.07))))
         weights = [*self.image_head.parameters(), *self.text_head.parameters()]
         self.optimizer = torch.optim.AdamW([*weights, self.log_scale], lr=1e-3)
@@ -78,7 +99,7 @@ class TorchTrainer:
             self.step(images, texts)
 
 
-def our_trainer(images: np.ndarray, texts: np.ndarray):
+def our_trainer(images: np.ndarray, texts: np.ndarray, form: str):
     """Ours on the same features."""
     from twinlens.config import HeadSettings, LossSettings, Phase1Settings
     from twinlens.training import HeadTrainer, PairFeatures
@@ -87,7 +108,7 @@ def our_trainer(images: np.ndarray, texts: np.ndarray):
     rows = np.arange(PICTURES)
     pairs = PairFeatures(images, texts, rows, rows, np.arange(PICTURES + 1), rows)
     loss = build_loss(LossSettings())
-    heads = build_heads(IMAGE_DIM, TEXT_DIM, HeadSettings(), loss, seed=0)
+    heads = build_heads(IMAGE_DIM, TEXT_DIM, HeadSettings(form=form), loss, seed=0)
     optimizer = build_optimizer(Phase1Settings(), 64)
     return HeadTrainer(heads, loss, optimizer), pairs
 
@@ -110,27 +131,23 @@ def seconds(job) -> float:
 
 
 def compare(
-    batch_size: int, peer: str, rounds: int = 5, ours_pairs: int = PICTURES
+    form: str, batch_size: int, peer: str, rounds: int
 ) -> tuple[float, float, float]:
     """Our pairs/s, the peer's pairs/s, and the median ratio of alternating rounds."""
     random = np.random.default_rng(0)
     images = random.normal(size=(PICTURES, IMAGE_DIM)).astype(np.float32)
     texts = random.normal(size=(PICTURES, TEXT_DIM)).astype(np.float32)
-    trainer, pairs = our_trainer(images, texts)
-    torch_trainer = TorchTrainer(images, texts)
+    trainer, pairs = our_trainer(images, texts, form)
+    torch_trainer = TorchTrainer(images, texts, form)
     peer_loop = torch_trainer.indexed if peer == "indexed" else torch_trainer.loaded
-    peer_pairs = PICTURES if batch_size >= 256 else PICTURES // 8
-    run_ours(trainer, pairs, batch_size, ours_pairs, 0)  # compiles
-    peer_loop(batch_size, peer_pairs)
+    count = PICTURES if batch_size >= 256 else PICTURES // 4
+    run_ours(trainer, pairs, batch_size, count, 0)  # compiles
+    peer_loop(batch_size, count)
     ours, theirs = [], []
     for epoch in range(rounds):
-        ours.append(
-            ours_pairs
-            / seconds(
-                lambda e=epoch: run_ours(trainer, pairs, batch_size, ours_pairs, e)
-            )
-        )
-        theirs.append(peer_pairs / seconds(lambda: peer_loop(batch_size, peer_pairs)))
+        job = partial(run_ours, trainer, pairs, batch_size, count, epoch)
+        ours.append(count / seconds(job))
+        theirs.append(count / seconds(partial(peer_loop, batch_size, count)))
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return tuple(statistics.median(x) for x in (ours, theirs, ratios))
 
@@ -138,14 +155,17 @@ def compare(
 def main(rounds: int = 5) -> None:
     """Prints one Markdown row a comparison."""
     torch.set_num_threads(os.cpu_count() or 1)
-    print("| batch | peer | ours, pairs/s | peer, pairs/s | ratio |")
-    print("|---|---|---|---|---|")
-    for batch_size, peer in ((256, "indexed"), (1024, "indexed"), (16, "loaded")):
-        ours, theirs, ratio = compare(batch_size, peer, rounds)
-        print(
-            f"| {batch_size} | PyTorch, {peer} | {ours:,.0f} | {theirs:,.0f} "
-            f"| {ratio:.2f} |"
-        )
+    print("| heads | batch | peer | ours, pairs/s | peer, pairs/s | ratio |")
+    print("|---|---|---|---|---|---|")
+    peers = ((256, "indexed"), (1024, "indexed"), (16, "loaded"))
+    for form in TORCH_HEADS:
+        for batch_size, peer in peers:
+            ours, theirs, ratio = compare(form, batch_size, peer, rounds)
+            print(
+                f"| {form} | {batch_size} | PyTorch, {peer} | {ours:,.0f} "
+                f"| {theirs:,.0f} | {ratio:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command runs, so that `--help` answers at once.
 """
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,23 @@ SetOption = Annotated[
 ]
 
 
+def _stoppable(command: Callable) -> Callable:
+    """Says what an interrupted command leaves; typer would end it without a word."""
+
+    @functools.wraps(command)
+    def stoppable(**arguments: object) -> None:
+        try:
+            command(**arguments)
+        except KeyboardInterrupt as stop:
+            text = str(stop) or "Interrupted. The same command goes on where it can."
+            Console(stderr=True).print(f"\n{text}", markup=False, soft_wrap=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return stoppable
+
+
 @app.command("train")
+@_stoppable
 def train_command(
     phase: Annotated[int, typer.Option(help="1 trains the heads on cached features.")],
     config: ConfigOption = None,
@@ -67,6 +84,7 @@ def train_command(
 
 
 @app.command("evaluate")
+@_stoppable
 def evaluate_command(
     run: Annotated[str, typer.Argument(help="Run folder, or its name.")],
     other: Annotated[
@@ -86,6 +104,7 @@ def evaluate_command(
 
 
 @app.command("data")
+@_stoppable
 def data_command(
     reader: Annotated[str, typer.Argument(help=f"Format: {READERS}.")] = "",
     path: Annotated[str, typer.Argument(help="Folder or file of the data set.")] = "",
@@ -125,10 +144,6 @@ def _run(program: typer.Typer) -> None:
         console.print("Error:", style="bold red", end=" ")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt as stop:
-        text = str(stop) or "Interrupted. The same command goes on where it can."
-        console.print(f"\n{text}", markup=False)
-        sys.exit(INTERRUPTED)
 
 
 def main() -> None:

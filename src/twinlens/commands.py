@@ -161,8 +161,9 @@ def compare_and_print(path: str, other: str, overrides: list[str]) -> None:
         found.append(evaluate(load_heads(run), Experiment(config), config.evaluation))
     split = found[0].summary["split"]
     table = Table(title=f"{runs[0].name} and {runs[1].name} on {split!r}, paired")
-    for column in ("metric", runs[0].name, runs[1].name, "difference", "p"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
+    table.add_column("metric", no_wrap=True)
+    for column in (runs[0].name, runs[1].name, "difference", "p"):
+        table.add_column(column, justify="right", overflow="fold")
     for row in compare(*found).itertuples():
         cells = (f"{row.a:.4f}", f"{row.b:.4f}", f"{row.difference:+.4f}")
         table.add_row(row.metric, *cells, f"{row.p_value:.4f}")

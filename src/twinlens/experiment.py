@@ -79,6 +79,7 @@ class Experiment:
             cache=cache.path,
             dtype=cache.dtype,
             views=cache.views,
+            flip=cache.flip,
             batch_size=cache.batch_size,
         )
         self._refuse_too_many_broken(features, paths)

@@ -46,6 +46,11 @@ class Run:
         return self.folder / "heads.keras"
 
     @property
+    def has_begun(self) -> bool:
+        """Whether an epoch is over: before, there is nothing that could be lost."""
+        return self.is_trained or (self.folder / "metrics.csv").exists()
+
+    @property
     def is_trained(self) -> bool:
         """Whether training is over."""
         return self.heads_path.exists()
@@ -88,7 +93,7 @@ def start_run(config: Config, phase: int, restart: bool = False) -> Run:
     run = Run(Path(config.runs) / f"{config.name}-phase{phase}")
     if restart and run.folder.exists():
         run.folder.rename(_free_name(run.folder))
-    if (run.folder / "config.toml").exists():
+    if run.has_begun:
         _refuse_other_settings(run, config)
         return run
     try:

@@ -88,6 +88,9 @@ class CacheSettings(Section):
     views: int = setting(
         1, "views a picture: the plain one, then augmented ones", ge=1, le=64
     )
+    flip: bool = setting(
+        True, "augmented views may be mirrored; not where captions say left and right"
+    )
     batch_size: int = setting(32, "pictures a forward pass", ge=1)
     text_batch_size: int = setting(128, "captions a forward pass, of like length", ge=1)
 

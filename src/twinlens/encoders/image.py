@@ -1,5 +1,6 @@
 """Picture encoders by name: pixels in, features out."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,7 +132,9 @@ def _load_weights(network: keras.Model, base: keras.Model, weights: str) -> None
     failures = []
     for model in candidates:
         try:
-            model.load_weights(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keras warns of each missing layer
+                model.load_weights(path)
             return
         except Exception as error:  # h5py and Keras raise many kinds
             failures.append(" ".join(str(error).split())[:300])

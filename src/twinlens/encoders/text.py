@@ -86,8 +86,8 @@ class _Parts:
     @property
     def vocabulary_digest(self) -> str:
         vocabulary = "\n".join(self.tokenizer.get_vocabulary())
-        lowercase = getattr(self.tokenizer, "lowercase", None)
-        text = f"{lowercase}\n{vocabulary}".encode()
+        case = f"{self.tokenizer.lowercase} {self.tokenizer.strip_accents}"
+        text = f"{case}\n{vocabulary}".encode()
         return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
@@ -98,10 +98,10 @@ def _bert(weights: str, length: int, size: RandomSize, corpus: Iterable[str]) ->
         return _random_bert(length, size, corpus)
     _check_folder(weights, "text_encoder.weights")
     try:
-        return _Parts(
-            keras_hub.models.BertBackbone.from_preset(weights),
-            keras_hub.models.BertTokenizer.from_preset(weights),
-        )
+        backbone = keras_hub.models.BertBackbone.from_preset(weights)
+        tokenizer = keras_hub.models.BertTokenizer.from_preset(weights)
+        tokenizer.strip_accents = _strips_accents(weights, tokenizer.lowercase)
+        return _Parts(backbone, tokenizer)
     except Exception as error:  # KerasHub and its download library raise many kinds
         reason = " ".join(str(error).split())[:400]
         raise InputError(
@@ -117,6 +117,18 @@ def _bert(weights: str, length: int, size: RandomSize, corpus: Iterable[str]) ->
         ) from None
 
 
+def _strips_accents(weights: str, lowercase: bool) -> bool:
+    """Whether the vocabulary was made without accents; KerasHub never strips them.
+
+    As in Hugging Face: what the folder says, else where the text is lowercased.
+    """
+    file = Path(weights) / "tokenizer_config.json"
+    said = None
+    if file.is_file():
+        said = json.loads(file.read_text("utf-8")).get("strip_accents")
+    return lowercase if said is None else said
+
+
 def _random_bert(length: int, size: RandomSize, corpus: Iterable[str]) -> _Parts:
     import keras_hub
 
@@ -129,7 +141,10 @@ def _random_bert(length: int, size: RandomSize, corpus: Iterable[str]) -> _Parts
         max_sequence_length=length,
     )
     words = word_pieces(corpus, size.vocabulary_size)
-    return _Parts(backbone, keras_hub.models.BertTokenizer(words, lowercase=True))
+    tokenizer = keras_hub.models.BertTokenizer(
+        words, lowercase=True, strip_accents=True
+    )
+    return _Parts(backbone, tokenizer)
 
 
 def word_pieces(corpus: Iterable[str], vocabulary_size: int) -> list[str]:
@@ -150,6 +165,7 @@ def word_pieces(corpus: Iterable[str], vocabulary_size: int) -> list[str]:
         tf.data.Dataset.from_tensor_slices(texts),
         vocabulary_size,
         lowercase=True,
+        strip_accents=True,
         reserved_tokens=SPECIAL_TOKENS,
     )[:vocabulary_size]
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from twinlens.data import images
 from twinlens.encoders.base import ImageEncoder
+from twinlens.encoders.forward import frozen
 from twinlens.errors import BrokenImageError
 from twinlens.features.contents import content_digests
 from twinlens.features.store import Features, Job, complete
@@ -26,6 +27,7 @@ def encode_images(
     cache: str | Path = "data/features",
     dtype: str = "float32",
     views: int = 1,
+    flip: bool = True,
     batch_size: int = 32,
 ) -> Features:
     """Features of pictures, from the cache or encoded now.
@@ -37,6 +39,8 @@ def encode_images(
         dtype: of the stored features, `"float32"` or `"float16"`.
         views: views a picture; above 1, `values` is `(n, views, dim)`: the plain
             picture, then augmented ones, always the same for the same bytes.
+        flip: whether augmented views may be mirrored; not where captions say left
+            and right.
         batch_size: pictures a forward pass.
 
     Returns:
@@ -59,6 +63,7 @@ def encode_images(
             **encoder.description,
             "preprocessing": images.PREPROCESSING_VERSION,
             "views": views,
+            "flip": flip and views > 1,
             "batch_size": batch_size,
         },
         ids=np.array(ids, dtype=object),
@@ -66,7 +71,7 @@ def encode_images(
         shape=(dim,) if views == 1 else (views, dim),
         dtype=dtype,
         block_size=BLOCK_BATCHES * batch_size,
-        encode=_block_encoder(encoder, files, contents, views, batch_size),
+        encode=_block_encoder(encoder, files, contents, (views, flip), batch_size),
         what="encoding pictures",
         unit="pictures",
     )
@@ -77,14 +82,13 @@ def _block_encoder(
     encoder: ImageEncoder,
     files: list[str],
     contents: list[str],
-    views: int,
+    augmentation: tuple[int, bool],
     batch_size: int,
 ) -> Callable[[int, int], tuple[np.ndarray, dict[int, str]]]:
-    forward = tf.function(
-        lambda pixels: encoder.model(pixels, training=False),
-        input_signature=[tf.TensorSpec([None, *encoder.model.input_shape[1:]])],
-    )
-    pixels_of = _pixel_loader(encoder.image_size, encoder.resize, views)
+    shape = tf.TensorSpec([None, *encoder.model.input_shape[1:]])
+    forward = frozen(encoder.model, pixels=shape)
+    views, flip = augmentation
+    pixels_of = _pixel_loader(encoder.image_size, encoder.resize, views, flip)
 
     def load(row: int) -> np.ndarray | str:
         try:
@@ -109,11 +113,13 @@ def _block_encoder(
 
 def _encode_views(forward: Callable, pixels: np.ndarray) -> np.ndarray:
     """`(n, views, size, size, 3)` to `(n, dim)`, or `(n, views, dim)` above one."""
-    views = [forward(pixels[:, view]).numpy() for view in range(pixels.shape[1])]
+    views = [
+        forward(tf.constant(pixels[:, view])).numpy() for view in range(pixels.shape[1])
+    ]
     return views[0] if len(views) == 1 else np.stack(views, axis=1)
 
 
-def _pixel_loader(size: int, resize: str, views: int) -> Callable:
+def _pixel_loader(size: int, resize: str, views: int, flip: bool) -> Callable:
     """`(path, content)` → `(views, size, size, 3)`; augmented by the content."""
 
     @tf.function(
@@ -121,7 +127,7 @@ def _pixel_loader(size: int, resize: str, views: int) -> Callable:
     )
     def augmented(contents, seed):
         image = images.decode(contents)
-        return images.fit(images.augment(image, seed), size, resize)
+        return images.fit(images.augment(image, seed, flip=flip), size, resize)
 
     def load(path: str, content: str) -> np.ndarray:
         plain = images.load(path, size, resize)

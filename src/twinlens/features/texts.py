@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from twinlens.encoders.base import TextEncoder
+from twinlens.encoders.forward import frozen
 from twinlens.encoders.text import pack
 from twinlens.features.store import Features, Job, complete
 
@@ -43,12 +44,18 @@ def encode_texts(
     lengths = tokens.row_lengths().numpy()
     order = np.argsort(lengths, kind="stable")  # like lengths: little padding
     tokens = tf.gather(tokens, order)
-    forward = _forward(encoder)
+    dense = tf.TensorSpec([None, None], tf.int32)
+    lengths_of = tf.TensorSpec([None], tf.int32)
+    forward = frozen(encoder.model, _inputs, tokens=dense, lengths=lengths_of)
 
     def encode(first: int, last: int) -> tuple[np.ndarray, dict[int, str]]:
         starts = range(first, last, batch_size)
         batches = (tokens[start : min(start + batch_size, last)] for start in starts)
-        return np.concatenate([forward(batch).numpy() for batch in batches]), {}
+        features = [
+            forward(batch.to_tensor(), tf.cast(batch.row_lengths(), tf.int32)).numpy()
+            for batch in batches
+        ]
+        return np.concatenate(features), {}
 
     ids = np.array(distinct, dtype=object)[order]
     job = Job(
@@ -83,11 +90,5 @@ def _token_ids(encoder: TextEncoder, texts: list[str]) -> tf.RaggedTensor:
     return tf.concat(parts, axis=0)
 
 
-def _forward(encoder: TextEncoder):
-    signature = tf.RaggedTensorSpec([None, None], tf.int32)
-
-    @tf.function(input_signature=[signature])
-    def forward(ids):
-        return encoder.model(pack(ids), training=False)
-
-    return forward
+def _inputs(tokens: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+    return pack(tf.RaggedTensor.from_tensor(tokens, lengths))

@@ -1,11 +1,8 @@
 """The page of a report: what is in it; `report.html` says how it looks."""
 
 import base64
-import io
 import shutil
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,17 @@ from twinlens.evaluation import DIRECTIONS, Evaluation
 from twinlens.experiment import Experiment
 from twinlens.metrics.retrieval import is_median, places_of_percent
 from twinlens.progress import duration
+from twinlens.report.examples import ANSWERS, examples
 from twinlens.report.figures import (
     PERCENT,
     TITLES,
     chance_curve,
     direction_ranks,
     draw_figures,
-    open_picture,
     right_answers,
 )
 from twinlens.runs import Run
 
-ANSWERS = 5  # shown of each search
-EXAMPLES = {  # queries shown; all their pictures together stay below 2 MB
-    "text_to_image": {"random": 6, "best": 3, "worst": 5},
-    "image_to_text": {"random": 4, "best": 2, "worst": 3},
-}
-THUMBNAIL = 160  # pixels, the longer side
-QUALITY = 70  # of a thumbnail as JPEG, about 5 kB
 SLICES = 25  # rows of a table by attribute; the rest is in evaluation.json
 
 
@@ -91,8 +81,7 @@ def _contents(
 ) -> dict[str, Any]:
     summary = evaluation.summary
     trained = datetime.fromtimestamp((run.folder / "training.json").stat().st_mtime)
-    has_seeds = (run.folder / "seeds.json").exists()
-    seeds = run.read_json("seeds.json") if has_seeds else {"seeds": [], "metrics": {}}
+    seeds = _seeds(run, summary["split"])
     return {
         "name": run.name,
         "date": f"{trained.day} {trained:%B %Y, %H:%M}",
@@ -115,11 +104,20 @@ def _contents(
         "problems": problem_counts(experiment.data.problems),
         "broken": experiment.broken_images,
         "figures": {name: _base64(contents) for name, contents in figures.items()},
-        "examples": _examples(experiment, evaluation),
+        "examples": examples(experiment, evaluation),
     }
 
 
 # === Numbers ===
+
+
+def _seeds(run: Run, split: str) -> dict[str, Any]:
+    """Mean and spread over seeds, if they were measured on this split."""
+    if (run.folder / "seeds.json").exists():
+        seeds = run.read_json("seeds.json")
+        if seeds["split"] == split:
+            return seeds
+    return {"seeds": [], "metrics": {}}
 
 
 def _headline(evaluation: Evaluation, direction: str) -> dict[str, Any]:
@@ -187,112 +185,6 @@ def _setting(value: Any) -> str:
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value)) or "–"
     return "–" if value == "" or value == {} else str(value)
-
-
-# === Examples ===
-
-
-@dataclass(frozen=True)
-class _Search:
-    """One direction: queries, what they search, and which picture each belongs to.
-
-    `certainty` is the best score of a right answer, for each query.
-    """
-
-    queries: np.ndarray
-    query_pictures: np.ndarray
-    gallery: np.ndarray
-    gallery_pictures: np.ndarray
-    ranks: np.ndarray
-    certainty: np.ndarray
-    fold: int  # pictures that are searched together
-
-    def choose(self, counts: dict[str, int]) -> dict[str, np.ndarray]:
-        """Rows of queries to show, each of another picture."""
-        orders = {
-            "random": np.random.default_rng(0).permutation(len(self.ranks)),
-            "best": np.lexsort((-self.certainty, self.ranks)),
-            "worst": np.lexsort((self.certainty, -self.ranks)),
-        }
-        chosen = {}
-        for kind, order in orders.items():
-            _, first = np.unique(self.query_pictures[order], return_index=True)
-            chosen[kind] = order[np.sort(first)[: counts[kind]]]
-        return chosen
-
-    def answers(self, row: int) -> list[tuple[int, float, bool]]:
-        """Row in the gallery, score and rightness of the first answers.
-
-        If none of them is right, the best right one stands behind them.
-        """
-        picture, query = self.query_pictures[row], self.queries[row]
-        start = picture // self.fold * self.fold
-        low, high = np.searchsorted(self.gallery_pictures, [start, start + self.fold])
-        gallery = self.gallery[low:high]
-        found = metrics.top_k(query[None], gallery, min(ANSWERS, high - low))[0][0]
-        right = np.flatnonzero(self.gallery_pictures[low:high] == picture)
-        if not np.isin(found, right).any():
-            found = np.append(found, right[np.argmax(gallery[right] @ query)])
-        return [(low + i, float(gallery[i] @ query), i in right) for i in found]
-
-
-def _examples(experiment: Experiment, evaluation: Evaluation) -> dict[str, Any]:
-    """By direction and kind: queries with their answers, pictures as base64."""
-    embedded = evaluation.embedded
-    first = experiment.table.drop_duplicates("image_id")
-    paths = dict(zip(first["image_id"], first["image_path"], strict=True))
-    picture = cache(lambda row: _thumbnail(paths.get(embedded.image_ids[row])))
-    caption = embedded.captions.__getitem__
-    shown = {"text_to_image": (caption, picture), "image_to_text": (picture, caption)}
-    found: dict[str, Any] = {}
-    for direction, search in _searches(evaluation).items():
-        show_query, show_answer = shown[direction]
-        found[direction] = {
-            kind: [
-                {
-                    "query": show_query(row),
-                    "rank": int(search.ranks[row]),
-                    "answers": [(show_answer(i), *rest) for i, *rest in answers],
-                }
-                for row in rows
-                if (answers := search.answers(row))
-            ]
-            for kind, rows in search.choose(EXAMPLES[direction]).items()
-        }
-    return found
-
-
-def _searches(evaluation: Evaluation) -> dict[str, _Search]:
-    embedded, rows = evaluation.embedded, evaluation.embedded.picture_of_caption
-    images, texts, pictures = embedded.images, embedded.texts, np.arange(len(rows))
-    own = np.einsum("ij,ij->i", texts, images[rows])
-    starts = np.searchsorted(rows, np.arange(len(images)))
-    fold = evaluation.summary["gallery"]["text_to_image"]
-    sides = {
-        "text_to_image": (texts, rows, images, pictures[: len(images)], own),
-        "image_to_text": (
-            images,
-            pictures,
-            texts,
-            rows,
-            np.maximum.reduceat(own, starts),
-        ),
-    }
-    found = {}
-    for direction, (*arrays, certainty) in sides.items():
-        ranks = direction_ranks(evaluation, direction)
-        found[direction] = _Search(*arrays, ranks, certainty[: len(ranks)], fold)
-    return found
-
-
-def _thumbnail(path: str | None) -> str:
-    """A picture as base64 of a small JPEG; empty if it cannot be read any more."""
-    picture = open_picture(path, THUMBNAIL) if path else None
-    if picture is None:
-        return ""
-    contents = io.BytesIO()
-    picture.save(contents, "JPEG", quality=QUALITY, optimize=True)
-    return _base64(contents.getvalue())
 
 
 def _base64(contents: bytes) -> str:
