@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from twinlens.config import load_config, override
+from twinlens.config import Config, override
 from twinlens.data.table import CaptionData
 from twinlens.errors import InputError
 from twinlens.evaluation import DIRECTIONS, compare, evaluate, write_evaluation
@@ -50,7 +50,7 @@ def experiment(confused_with=0, split="test", pictures=PICTURES):
     )
     table["colour"] = np.where(owners < 3, "red", "blue")
     table["kind"] = np.where((owners == 0) | (owners == 3), "a", "b")
-    made = Experiment(load_config())
+    made = Experiment(Config())
     fine = np.full(len(captions), "", object)
     # in place of what the settings would read and encode
     vars(made).update(
@@ -64,7 +64,7 @@ def experiment(confused_with=0, split="test", pictures=PICTURES):
 def settings(*overrides):
     small = ["evaluation.bootstrap_samples=100", "evaluation.ks=[1, 5]"]
     small += ["evaluation.percents=[50]"]
-    return override(load_config(), [*small, *overrides]).evaluation
+    return override(Config(), [*small, *overrides]).evaluation
 
 
 def measured(*overrides, heads=HEADS, **world):

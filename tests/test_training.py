@@ -1,13 +1,21 @@
-"""Phase-1 training: order, exact resume, selection, warnings."""
+"""Phase-1 training: order, exact resume, selection, warnings.
+
+Compiling takes most of the time: trainings that several tests need are shared, and
+what XLA cannot change is tested without it.
+"""
+
+import contextlib
+import dataclasses
+import functools
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from twinlens.config import Config, override
 from twinlens.errors import InputError
-from twinlens.features import Features
 from twinlens.heads import ProjectionHead, Similarity
 from twinlens.losses import InfoNCELoss
 from twinlens.model import Heads
@@ -17,9 +25,6 @@ from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
 from twinlens.training.pairs import (
     PairFeatures,
     epoch_order,
-    gather,
-    pair_features,
-    statistics,
 )
 
 CAPTIONS = 3
@@ -60,6 +65,22 @@ def settings(*overrides):
     return override(Config(), [*small, *overrides])
 
 
+@contextlib.contextmanager
+def without_xla():
+    """Inside, a training is ready two seconds sooner."""
+    function = tf.function
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tf, "function", lambda f, jit_compile=None, **more: function(f, **more)
+        )
+        yield
+
+
+def plainly_trained(*arguments, **more):
+    with without_xla():
+        return trained(*arguments, **more)
+
+
 def trained(config, train=None, val=None, folder=None, lines=None):
     train = train or made_pairs()
     say = (lines if lines is not None else []).append
@@ -72,67 +93,21 @@ def weights_of(training):
     return [v.numpy() for v in training.heads.variables]
 
 
-# === Pairs and their order ===
+@functools.cache
+def default():
+    """The training of the default settings, without val, and what it said."""
+    lines = []
+    return plainly_trained(settings(), lines=lines), lines
 
 
-def test_pairs_keep_each_caption_with_its_picture():
-    table = pd.DataFrame(
-        {
-            "image_id": ["b", "a", "b", "broken", "a"],
-            "caption": ["b one", "a one", "same", "x", "same"],
-        }
-    )
-    ids = np.array(["a", "b", "broken"], dtype=object)
-    images = Features(np.eye(3), ids, np.array(["", "", "cut"], dtype=object), None)
-    names = np.array(["x", "same", "b one", "a one"], dtype=object)
-    texts = Features(np.eye(4), names, np.full(4, "", dtype=object), None)
-    pairs = pair_features(table, images, texts)
-    assert list(pairs.image_ids) == ["b", "a"]
-    np.testing.assert_array_equal(pairs.image_rows, [1, 0])
-    np.testing.assert_array_equal(pairs.text_rows, [2, 1, 3, 1])
-    np.testing.assert_array_equal(pairs.picture_of_caption, [0, 0, 1, 1])
-
-
-def test_an_epoch_shows_each_picture_at_most_once_with_its_own_captions():
-    pairs = made_pairs(pictures=50, views=3)
-    epoch = epoch_order(pairs, 16, seed=0, epoch=0)
-    pictures = epoch.pictures.ravel()
-    assert epoch.pictures.shape == (3, 16) and len(set(pictures)) == 48
-    np.testing.assert_array_equal(epoch.text_rows.ravel() // CAPTIONS, pictures)
-    assert set(epoch.views.ravel()) == {0, 1, 2}
-
-
-def test_the_order_depends_on_seed_and_epoch_alone():
-    pairs = made_pairs()
-    first, same = (epoch_order(pairs, 16, 3, 5) for _ in range(2))
-    np.testing.assert_array_equal(first.text_rows, same.text_rows)
-    for other in (epoch_order(pairs, 16, 3, 6), epoch_order(pairs, 16, 4, 5)):
-        assert (first.pictures != other.pictures).any()
-
-
-def test_a_batch_larger_than_the_split_is_an_error_that_names_the_number():
-    with pytest.raises(InputError, match="phase1.batch_size to 64 or less"):
-        epoch_order(made_pairs(), 65, 0, 0)
-
-
-def test_gathered_views_are_the_chosen_ones():
-    features = np.arange(24, dtype="float16").reshape(3, 4, 2)
-    rows, views = np.array([[2, 0]]), np.array([[1, 3]])
-    found = gather(features, rows, views)
-    np.testing.assert_array_equal(found, [[features[2, 1], features[0, 3]]])
-    assert found.dtype == np.float32
-
-
-def test_statistics_are_those_of_the_rows_of_the_split(random):
-    features = (random.normal(size=(9000, 5)) * [1e-4, 1, 50, 1, 1] + 7).astype(
-        "float32"
-    )
-    rows = np.arange(0, 9000, 2)
-    mean, deviation = statistics(features, rows)
-    np.testing.assert_allclose(mean, features[rows].mean(0, dtype="float64"), rtol=1e-5)
-    np.testing.assert_allclose(
-        deviation, features[rows].std(0, dtype="float64"), rtol=1e-3
-    )
+@functools.cache
+def hopeless():
+    """A training that learns nothing, watched on val, and what it said."""
+    lines = []
+    never = ["phase1.learning_rate=1e-9", "phase1.patience=3", "phase1.epochs=200"]
+    config = settings(*never)
+    pairs = made_pairs(), made_pairs(seed=5)
+    return plainly_trained(config, *pairs, lines=lines), lines
 
 
 # === The compiled loop ===
@@ -146,8 +121,6 @@ def test_a_step_is_the_step_that_keras_would_make():
         whole = Heads(*parts, Similarity(0.1))
         whole.build(((None, 8), (None, 8)))
         return whole
-
-    import tensorflow as tf
 
     pairs, ours, plain = made_pairs(), heads(), heads()
     epoch = epoch_order(pairs, 16, 0, 0)
@@ -179,25 +152,19 @@ def test_every_loss_learns_to_find_pairs(loss):
 
 
 def test_a_memory_map_trains_like_an_array(tmp_path):
-    pairs = made_pairs(views=2)
+    pairs = made_pairs()
     np.save(tmp_path / "images.npy", pairs.images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    other = PairFeatures(
-        mapped,
-        *[
-            getattr(pairs, n)
-            for n in ("texts", "image_rows", "text_rows", "first_caption", "image_ids")
-        ],
-    )
-    a, b = trained(settings(), pairs), trained(settings(), other)
-    for one, two in zip(weights_of(a), weights_of(b), strict=True):
+    training = plainly_trained(settings(), dataclasses.replace(pairs, images=mapped))
+    for one, two in zip(weights_of(training), weights_of(default()[0]), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_a_moving_average_follows_its_formula():
     pairs = made_pairs()
     config = settings("phase1.ema_decay=0.5", "phase1.checkpoint=last")
-    training = HeadTraining(pairs, None, config, None, print)
+    with without_xla():
+        training = HeadTraining(pairs, None, config, None, print)
     training._start()
     trainer = training.trainer
     start = trainer.averages[0].numpy()
@@ -213,26 +180,32 @@ def test_a_moving_average_follows_its_formula():
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path):
     train, val = made_pairs(), made_pairs(seed=1)
     config = settings("head.dropout=0.3", "phase1.ema_decay=0.9")
-    whole = trained(config, train, val)
-    half = HeadTraining(train, val, config, tmp_path, print)
-    half._start()
-    for _ in range(3):
-        half._one_epoch()
-    half.save()
-    resumed = trained(config, train, val, tmp_path)
+    whole = HeadTraining(train, val, config, tmp_path, print)
+    whole._start()
+    for epoch in range(config.phase1.epochs):
+        if epoch == 3:
+            whole.save()
+        whole._one_epoch()
+    whole._finish()
+    resumed = HeadTraining(train, val, config, tmp_path, print)
+    seen = []
+    resumed.run(lambda history: seen.append(len(history)))
+    assert seen == [4, 5, 6]
     assert [r["loss"] for r in resumed.history] == [r["loss"] for r in whole.history]
     for a, b in zip(weights_of(resumed), weights_of(whole), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_equal_seeds_train_equally_and_others_do_not():
-    a, b, c = (trained(settings(f"seed={s}")).history[-1]["loss"] for s in (0, 0, 1))
+    a = default()[0]
+    b, c = (plainly_trained(settings(f"seed={seed}")) for seed in (0, 1))
+    a, b, c = (training.history[-1]["loss"] for training in (a, b, c))
     assert a == b != c
 
 
 def test_the_best_epoch_is_kept_not_the_last():
     val = made_pairs(seed=5)  # another world: nothing learned helps, noise decides
-    training = trained(settings("phase1.epochs=12"), made_pairs(), val)
+    training = plainly_trained(settings("phase1.epochs=12"), made_pairs(), val)
     sums = [row["val/recall_sum"] for row in training.history]
     assert sums[training.best_epoch] == max(sums)
     found = training._evaluate()["recall_sum"]
@@ -240,22 +213,20 @@ def test_the_best_epoch_is_kept_not_the_last():
 
 
 def test_training_stops_when_nothing_is_gained():
-    config = settings(
-        "phase1.epochs=200", "phase1.patience=3", "phase1.learning_rate=1e-9"
-    )
-    training = trained(config, made_pairs(), made_pairs(seed=5))
+    training, _ = hopeless()
     assert len(training.history) - 1 - training.best_epoch == 3
 
 
 def test_checkpoint_last_never_looks_at_val():
     config = settings("phase1.checkpoint=last")
-    with_val = trained(config, made_pairs(), made_pairs(seed=5))
-    without = trained(config, made_pairs(), None)
-    for a, b in zip(weights_of(with_val), weights_of(without), strict=True):
+    with_val = plainly_trained(config, made_pairs(), made_pairs(seed=5))
+    assert "val/recall_sum" in with_val.history[-1]
+    for a, b in zip(weights_of(with_val), weights_of(default()[0]), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_an_unmeasured_selection_metric_names_the_measured_ones():
+def test_an_unmeasured_selection_metric_names_the_measured_ones(monkeypatch):
+    monkeypatch.setattr(HeadTrainer, "run_epoch", lambda *_: 1.0)
     with pytest.raises(InputError, match="text_to_image/recall@1"):
         trained(settings("phase1.select_by=recall@7"), val=made_pairs())
 
@@ -301,14 +272,14 @@ def test_weight_decay_spares_biases_norms_and_the_scale():
 
 
 def test_a_loss_that_stays_at_chance_is_said_once():
-    lines = []
-    trained(settings("phase1.learning_rate=1e-9"), lines=lines)
+    training, lines = hopeless()
+    assert len(training.history) > 3
     assert len(lines) == 1 and "cannot tell pairs apart" in lines[0]
 
 
 def test_a_loss_that_falls_is_not_warned_about():
-    lines = []
-    trained(settings(), lines=lines)
+    training, lines = default()
+    assert training.history[-1]["loss"] < training.history[0]["loss"]
     assert lines == []
 
 
@@ -328,4 +299,4 @@ def test_a_loss_that_is_no_number_stops_the_training():
     pairs = made_pairs()
     pairs.images[3, 2] = np.nan
     with pytest.raises(InputError, match="The loss became nan in epoch 1"):
-        trained(settings(), pairs)
+        plainly_trained(settings(), pairs)
