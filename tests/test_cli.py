@@ -60,7 +60,7 @@ def test_training_says_what_it_reads_and_what_it_found(trained):
 
 
 def test_a_broken_picture_is_left_out_counted_and_listed(trained):
-    assert "1 broken pictures are left out: " in trained.said.out
+    assert "Broken pictures left out: 1, listed in " in trained.said.out
     broken = pd.read_csv(trained.folder / "broken_images.csv")
     assert list(broken["image_id"]) == ["broken.png"]
     assert "broken.png" in broken["reason"][0]
@@ -147,7 +147,7 @@ def test_data_says_what_is_there_and_what_is_wrong(home, tmp_path):
     assert "26 pictures (13 train, 6 val, 7 test), 50 captions" in said.out
     assert "Left out: " in said.out and "captions.csv, row 52: " in said.out
     assert "missing.png" in said.out and "Attributes: colour, shape" in said.out
-    assert "1 broken pictures" in said.out and "empty.png" in said.out
+    assert "Broken pictures: 1" in said.out and "empty.png" in said.out
     assert "twin.png (test) and 00.png (train)" in said.out
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.width > 300

@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from twinlens.heads import ProjectionHead, Similarity, Standardise, unit_vectors
+from twinlens.heads import (
+    Dropout,
+    ProjectionHead,
+    Similarity,
+    Standardise,
+    unit_vectors,
+)
 from twinlens.model import Heads
 
 FORMS = [
@@ -89,6 +95,40 @@ def test_dropout_acts_in_training_only(random):
     np.testing.assert_array_equal(head(features), head(features))
     first, second = (np.array(head(features, training=True)) for _ in range(2))
     assert np.abs(first - second).max() > 1e-3
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_everywhere_and_keeps_the_mean(rate):
+    """Shares by row, by column and over steps, within five standard deviations."""
+    layer = Dropout(rate, seed=1)
+    layer.build((None, 300))
+    ones = np.ones((400, 300), "float32")
+    masks = np.stack([layer(ones, training=True) for _ in range(40)]) == 0
+    for axes in ((0, 1), (0, 2), (1, 2), (0, 1, 2), (0,)):
+        shares = masks.mean(axis=axes)
+        count = masks.size / shares.size
+        limit = 5.5 * np.sqrt(rate * (1 - rate) / count)
+        assert np.abs(shares - rate).max() < limit
+    kept = np.array(layer(ones, training=True))
+    np.testing.assert_allclose(kept[kept > 0], 1 / (1 - rate), rtol=1e-6)
+
+
+def test_dropout_masks_of_neighbours_steps_and_seeds_are_unrelated():
+    def masks(seed):
+        layer = Dropout(0.5, seed)
+        layer.build((None, 64))
+        return [np.array(layer(np.ones((500, 64)), training=True)) for _ in range(3)]
+
+    one, two = masks(0), masks(1)
+    pairs = [
+        (one[0], one[1]),
+        (one[1], one[2]),
+        (one[0], two[0]),
+        (one[0][:, 1:], one[0][:, :-1]),
+        (one[0][1:], one[0][:-1]),
+    ]
+    for a, b in pairs:
+        assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.03  # five deviations
 
 
 def test_a_zero_vector_stays_zero_instead_of_becoming_nan():

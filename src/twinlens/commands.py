@@ -84,8 +84,8 @@ def _train(experiment: Experiment, config: Config, run: Run) -> None:
     broken.to_csv(run.folder / "broken_images.csv", index=False)
     if len(broken):
         say(
-            f"{len(broken)} broken pictures are left out: "
-            f"{run.folder / 'broken_images.csv'}"
+            f"Broken pictures left out: {len(broken)}, "
+            f"listed in {run.folder / 'broken_images.csv'}"
         )
     train = experiment.pairs("train")
     splits = set(experiment.table["split"])
@@ -252,10 +252,10 @@ def _check_images(data: CaptionData) -> None:
     from twinlens.data.near_duplicates import find_leaks
 
     broken = find_broken(data.table)
-    say(f"{len(broken):,} broken pictures")
+    say(f"Broken pictures: {len(broken):,}")
     for row in broken.head(SHOWN_PROBLEMS).itertuples():
         say(f"  {row.reason}")
     leaks = find_leaks(data.table[~data.table["image_id"].isin(broken["image_id"])])
-    say(f"{len(leaks):,} pairs of near-duplicates across splits (leaks)")
+    say(f"Near-duplicates across splits (leaks): {len(leaks):,} pairs")
     for row in leaks.head(SHOWN_PROBLEMS).itertuples():
         say(f"  {row.image_id_a} ({row.split_a}) and {row.image_id_b} ({row.split_b})")

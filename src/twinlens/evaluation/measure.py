@@ -87,7 +87,7 @@ def evaluate(
         found |= _with_intervals(direction, values[direction], ranks, settings)
     summary = {
         "split": settings.split,
-        "protocol": _protocol(settings),
+        "protocol": _protocol(settings, len(embedded.images)),
         "gallery": galleries,
         "queries": {d: len(ranks[ranks["direction"] == d]) for d in DIRECTIONS},
         "metrics": found,
@@ -192,7 +192,9 @@ def _with_intervals(
     }
 
 
-def _protocol(settings: EvaluationSettings) -> str:
-    if settings.fold_size:
-        return f"mean over folds of {settings.fold_size} pictures"
-    return "full gallery; every caption of a picture counts as right"
+def _protocol(settings: EvaluationSettings, pictures: int) -> str:
+    if not settings.fold_size:
+        return "full gallery; every caption of a picture counts as right"
+    text = f"mean over folds of {settings.fold_size} pictures"
+    left_over = pictures % settings.fold_size
+    return text + (f", the last {left_over} left out" if left_over else "")

@@ -91,6 +91,11 @@ class HeadTraining:
             progress = {"history": self.history, "best_epoch": self.best_epoch}
             save_checkpoint(self.path, self.trainer.state(), self.best, progress)
 
+    def forget(self) -> None:
+        """Removes the checkpoint, once the heads are safe elsewhere."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     def _start(self) -> None:
         for head, features, rows in (
             (self.heads.image_head, self.train.images, self.train.image_rows),

@@ -56,6 +56,7 @@ def train_phase1(
     partial = run.folder / "partial.keras"
     heads.save(partial)
     partial.replace(run.heads_path)
+    training.forget()
     return heads
 
 
