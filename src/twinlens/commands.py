@@ -118,10 +118,14 @@ def _write_seeds(runs: list[Run], found: list[Evaluation]) -> None:
         }
         for name, each in values.items()
     }
-    seeds = [run.config.seed for run in runs]
-    names = [run.name for run in runs]
     runs[0].write_json(
-        "seeds.json", {"seeds": seeds, "runs": names, "metrics": summary}
+        "seeds.json",
+        {
+            "seeds": [run.config.seed for run in runs],
+            "runs": [run.name for run in runs],
+            "split": found[0].summary["split"],
+            "metrics": summary,
+        },
     )
 
 

@@ -17,8 +17,9 @@ def import_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     with _stderr_kept_back():
-        import tensorflow  # noqa: F401
+        import tensorflow
         import tensorflow_text  # noqa: F401
+    tensorflow.get_logger().setLevel("ERROR")  # one graph a network is no retracing
 
 
 @contextlib.contextmanager
