@@ -22,20 +22,32 @@ class Embedder:
             lambda rows: head(rows, training=False), input_signature=[signature]
         )
 
-    def __call__(self, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, features: np.ndarray, rows: np.ndarray, average_views: bool = False
+    ) -> np.ndarray:
         """Embeddings of some rows.
 
         Args:
-            features: `(n, feature_dim)` or `(n, views, feature_dim)`, of which view
-                0, the plain one, is taken; may be a memory map.
+            features: `(n, feature_dim)` or `(n, views, feature_dim)`; may be a memory
+                map.
             rows: `(m,)` row numbers.
+            average_views: the normalised mean of the embeddings of all views,
+                instead of the embedding of view 0, the plain one.
 
         Returns:
             `(m, embedding_dim)` float32 unit vectors.
         """
-        plain = features if features.ndim == 2 else features[:, 0]
+        if features.ndim == 2:
+            return self._embed(features, rows)
+        if not average_views:
+            return self._embed(features[:, 0], rows)
+        views = range(features.shape[1])
+        total = sum(self._embed(features[:, view], rows) for view in views)
+        return total / np.linalg.norm(total, axis=1, keepdims=True)
+
+    def _embed(self, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
         blocks = [
-            self._head(plain[rows[start : start + BLOCK]].astype(np.float32)).numpy()
+            self._head(features[rows[start : start + BLOCK]].astype(np.float32)).numpy()
             for start in range(0, len(rows), BLOCK)
         ]
         return np.concatenate(blocks)

@@ -152,6 +152,9 @@ class EvaluationSettings(Section):
     split: Literal["train", "val", "test"] = setting("test", "which pictures")
     ks: tuple[int, ...] = setting((1, 5, 10), "K of recall@K, success@K and nDCG@K")
     percents: tuple[float, ...] = setting((5.0,), "p of success@p%, of the gallery")
+    average_views: bool = setting(
+        False, "a picture is the mean of its cached views, not the plain one alone"
+    )
     fold_size: int = setting(
         0, "pictures a fold (COCO 1K: 1000); 0: full gallery", ge=0
     )

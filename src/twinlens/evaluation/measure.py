@@ -38,12 +38,24 @@ class Embedded:
     captions: np.ndarray
 
 
-def embed_split(heads: Heads, pairs: PairFeatures, captions: np.ndarray) -> Embedded:
-    """Embeddings of a split; `captions` are the texts by row of the text features."""
+def embed_split(
+    heads: Heads,
+    pairs: PairFeatures,
+    captions: np.ndarray,
+    average_views: bool = False,
+) -> Embedded:
+    """Embeddings of a split.
+
+    Args:
+        heads: trained heads.
+        pairs: of the split.
+        captions: the texts by row of the text features.
+        average_views: whether a picture is the mean of its views; see `Embedder`.
+    """
     embed_images = Embedder(heads.image_head, pairs.images.shape[-1])
     embed_texts = Embedder(heads.text_head, pairs.texts.shape[-1])
     return Embedded(
-        embed_images(pairs.images, pairs.image_rows),
+        embed_images(pairs.images, pairs.image_rows, average_views),
         embed_texts(pairs.texts, pairs.text_rows),
         pairs.picture_of_caption,
         pairs.image_ids,
@@ -80,14 +92,17 @@ def evaluate(
         InputError: the split is empty, or an attribute or fold size does not fit.
     """
     pairs = experiment.pairs(settings.split)
-    embedded = embed_split(heads, pairs, experiment.texts.ids)
+    views = pairs.images.shape[1] if pairs.images.ndim == 3 else 1
+    averaged = settings.average_views and views > 1
+    embedded = embed_split(heads, pairs, experiment.texts.ids, averaged)
+    protocol = _protocol(settings, len(embedded.images))
     values, galleries, ranks = _measure(embedded, settings)
     found = {}
     for direction in DIRECTIONS:
         found |= _with_intervals(direction, values[direction], ranks, settings)
     summary = {
         "split": settings.split,
-        "protocol": _protocol(settings, len(embedded.images)),
+        "protocol": protocol + (f"; mean of {views} views" if averaged else ""),
         "gallery": galleries,
         "queries": {d: len(ranks[ranks["direction"] == d]) for d in DIRECTIONS},
         "metrics": found,
