@@ -18,7 +18,8 @@ from twinlens.data import images
 from twinlens.encoders import ImageEncoder, text_encoder
 from twinlens.encoders.text import RandomSize
 from twinlens.errors import InputError
-from twinlens.features import encode_images, encode_texts
+from twinlens.features import encode_images, encode_texts, pictures
+from twinlens.features import texts as texts_module
 from twinlens.features.contents import content_digests
 
 TEXTS = ["a red circle", "two blue squares on sand", "a star", "a red circle"]
@@ -71,6 +72,17 @@ def test_a_second_run_reads_and_does_not_encode(tmp_path):
     second = encode_images(encoder, backwards, tmp_path / "cache")
     assert second.folder == first.folder
     assert (second.folder / "features.npy").stat().st_mtime_ns == stamp
+
+
+def test_complete_features_are_read_without_building_a_graph(tmp_path, monkeypatch):
+    encoder, texts = small_encoder(), small_text_encoder()
+    paths = draw(tmp_path / "pictures", 2)
+    encode_images(encoder, paths, tmp_path / "cache")
+    encode_texts(texts, TEXTS, tmp_path / "cache")
+    for module in (pictures, texts_module):
+        monkeypatch.setattr(module, "frozen", lambda *_, **__: pytest.fail("built"))
+    encode_images(encoder, paths, tmp_path / "cache")
+    encode_texts(texts, TEXTS, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("change", ["weights", "pixels", "dtype", "views", "one more"])

@@ -2,7 +2,7 @@
 
 `python -m experiments.benchmarks.captions CAPTIONS_FILE MODEL_FOLDER`. The file has
 one caption a line, or Flickr's `name<TAB>caption`. sentence-transformers sorts by
-length too; its best batch size of those tried is taken.
+length too; a row for each of two batch sizes.
 """
 
 import os

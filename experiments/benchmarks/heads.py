@@ -12,13 +12,12 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import statistics
-import time
 from functools import partial
 
 import numpy as np
 import torch
 import typer
+from experiments.benchmarks.rounds import alternate, rate, ratio
 from torch import nn
 
 IMAGE_DIM, TEXT_DIM, PICTURES = 2048, 768, 16384
@@ -113,21 +112,14 @@ def our_trainer(images: np.ndarray, texts: np.ndarray, form: str):
     return HeadTrainer(heads, loss, optimizer), pairs
 
 
-def run_ours(trainer, pairs, batch_size: int, count: int, epoch: int) -> None:
-    """`count` pairs of one epoch."""
+def run_ours(trainer, pairs, batch_size: int, count: int) -> None:
+    """`count` pairs of an epoch."""
     from twinlens.training.pairs import Epoch, epoch_order
 
-    whole = epoch_order(pairs, batch_size, seed=0, epoch=epoch)
+    whole = epoch_order(pairs, batch_size, seed=0, epoch=0)
     steps = count // batch_size
     parts = (whole.pictures[:steps], whole.text_rows[:steps], whole.views[:steps])
     trainer.run_epoch(pairs, Epoch(*parts))
-
-
-def seconds(job) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    job()
-    return time.perf_counter() - start
 
 
 def compare(
@@ -141,15 +133,13 @@ def compare(
     torch_trainer = TorchTrainer(images, texts, form)
     peer_loop = torch_trainer.indexed if peer == "indexed" else torch_trainer.loaded
     count = PICTURES if batch_size >= 256 else PICTURES // 4
-    run_ours(trainer, pairs, batch_size, count, 0)  # compiles
-    peer_loop(batch_size, count)
-    ours, theirs = [], []
-    for epoch in range(rounds):
-        job = partial(run_ours, trainer, pairs, batch_size, count, epoch)
-        ours.append(count / seconds(job))
-        theirs.append(count / seconds(partial(peer_loop, batch_size, count)))
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return tuple(statistics.median(x) for x in (ours, theirs, ratios))
+    jobs = {
+        "ours": partial(run_ours, trainer, pairs, batch_size, count),
+        "peer": partial(peer_loop, batch_size, count),
+    }
+    seconds = alternate(jobs, rounds)
+    ours, theirs = (rate(each, count) for each in seconds.values())
+    return ours, theirs, ratio(seconds["peer"], seconds["ours"])
 
 
 def main(rounds: int = 5) -> None:
@@ -160,10 +150,10 @@ def main(rounds: int = 5) -> None:
     peers = ((256, "indexed"), (1024, "indexed"), (16, "loaded"))
     for form in TORCH_HEADS:
         for batch_size, peer in peers:
-            ours, theirs, ratio = compare(form, batch_size, peer, rounds)
+            ours, theirs, times = compare(form, batch_size, peer, rounds)
             print(
                 f"| {form} | {batch_size} | PyTorch, {peer} | {ours:,.0f} "
-                f"| {theirs:,.0f} | {ratio:.2f} |",
+                f"| {theirs:,.0f} | {times:.2f} |",
                 flush=True,
             )
 

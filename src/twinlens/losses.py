@@ -11,6 +11,8 @@ Call arguments of every loss:
         also wants the similarities inside each tower (see there).
 """
 
+import math
+
 import keras
 from keras import ops
 
@@ -54,8 +56,8 @@ class _PairLoss(keras.losses.Loss):
         return {"temperature": self.temperature, "name": self.name}
 
     def chance_level(self, batch_size: int) -> float:
-        """Loss of a model that cannot tell pairs apart, in this loss' own unit."""
-        raise NotImplementedError
+        """Loss of a model that cannot tell pairs apart: `log(batch)` nats here."""
+        return math.log(batch_size)
 
 
 @keras.saving.register_keras_serializable(package="twinlens")
@@ -107,10 +109,6 @@ class InfoNCELoss(_PairLoss):
         """Settings that build the same loss again."""
         return super().get_config() | {"label_smoothing": self.label_smoothing}
 
-    def chance_level(self, batch_size: int) -> float:
-        """`log(batch)` nats."""
-        return float(ops.log(float(batch_size)))
-
 
 @keras.saving.register_keras_serializable(package="twinlens")
 class SigmoidLoss(_PairLoss):
@@ -140,8 +138,6 @@ class SigmoidLoss(_PairLoss):
 
     def chance_level(self, batch_size: int) -> float:
         """Best constant answer: probability 1/batch in every cell, in nats a row."""
-        import math
-
         miss = (batch_size - 1) * math.log1p(-1 / batch_size)
         return math.log(batch_size) - miss
 
@@ -185,10 +181,6 @@ class SoftTargetLoss(_PairLoss):
     def _cross_entropy(self, targets, logits):
         log_probability = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         return -ops.sum(targets * log_probability, axis=1)
-
-    def chance_level(self, batch_size: int) -> float:
-        """`log(batch)` nats: equal logits, whatever the targets."""
-        return float(ops.log(float(batch_size)))
 
 
 @keras.saving.register_keras_serializable(package="twinlens")

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache as cache_once
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def _block_encoder(
     batch_size: int,
 ) -> Callable[[int, int], tuple[np.ndarray, dict[int, str]]]:
     shape = tf.TensorSpec([None, *encoder.model.input_shape[1:]])
-    forward = frozen(encoder.model, pixels=shape)
+    graph = cache_once(lambda: frozen(encoder.model, pixels=shape))  # seconds
     views, flip = augmentation
     pixels_of = _pixel_loader(encoder.image_size, encoder.resize, views, flip)
 
@@ -97,7 +98,7 @@ def _block_encoder(
             return str(error)
 
     def encode(first: int, last: int) -> tuple[np.ndarray, dict[int, str]]:
-        features, broken = [], {}
+        forward, features, broken = graph(), [], {}
         nothing = np.zeros((views, *encoder.model.input_shape[1:]), np.float32)
         for rows, loaded in _batches_ahead(load, first, last, batch_size):
             bad = {

@@ -1,6 +1,7 @@
 """Texts to cached features: each distinct text once, in batches of like length."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache as cache_once
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,10 @@ def encode_texts(
     lengths = tokens.row_lengths().numpy()
     order = np.argsort(lengths, kind="stable")  # like lengths: little padding
     tokens = tf.gather(tokens, order)
-    dense = tf.TensorSpec([None, None], tf.int32)
-    lengths_of = tf.TensorSpec([None], tf.int32)
-    forward = frozen(encoder.model, _inputs, tokens=dense, lengths=lengths_of)
+    graph = cache_once(lambda: _forward(encoder))  # seconds: only if one is missing
 
     def encode(first: int, last: int) -> tuple[np.ndarray, dict[int, str]]:
+        forward = graph()
         starts = range(first, last, batch_size)
         batches = (tokens[start : min(start + batch_size, last)] for start in starts)
         features = [
@@ -88,6 +88,11 @@ def _token_ids(encoder: TextEncoder, texts: list[str]) -> tf.RaggedTensor:
         encoder.tokenize(tf.constant(texts[s : s + TOKENIZE_AT_ONCE])) for s in starts
     ]
     return tf.concat(parts, axis=0)
+
+
+def _forward(encoder: TextEncoder) -> Callable:
+    tokens, lengths = (tf.TensorSpec(s, tf.int32) for s in ([None, None], [None]))
+    return frozen(encoder.model, _inputs, tokens=tokens, lengths=lengths)
 
 
 def _inputs(tokens: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
