@@ -7,7 +7,7 @@ from test_training import CAPTIONS, made_pairs
 
 from twinlens.errors import InputError
 from twinlens.features import Features
-from twinlens.training.pairs import epoch_order, gather, pair_features, statistics
+from twinlens.training.pairs import epoch_order, pair_features, statistics
 
 
 def test_pairs_keep_each_caption_with_its_picture():
@@ -48,17 +48,6 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 def test_a_batch_larger_than_the_split_is_an_error_that_names_the_number():
     with pytest.raises(InputError, match="phase1.batch_size to 64 or less"):
         epoch_order(made_pairs(), 65, 0, 0)
-
-
-def test_gathered_views_are_the_chosen_ones_from_memory_and_from_disk(tmp_path):
-    features = np.arange(24, dtype="float16").reshape(3, 4, 2)
-    np.save(tmp_path / "images.npy", features)
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    rows, views = np.array([[2, 0]]), np.array([[1, 3]])
-    for array in (features, mapped):
-        found = gather(array, rows, views)
-        np.testing.assert_array_equal(found, [[features[2, 1], features[0, 3]]])
-        assert found.dtype == np.float32
 
 
 def test_statistics_are_those_of_the_rows_of_the_split(random):

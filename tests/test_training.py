@@ -22,10 +22,7 @@ from twinlens.model import Heads
 from twinlens.training import HeadTrainer, HeadTraining, diagnosis
 from twinlens.training.build import Cyclic, build_optimizer
 from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
-from twinlens.training.pairs import (
-    PairFeatures,
-    epoch_order,
-)
+from twinlens.training.pairs import PairFeatures, epoch_order
 
 CAPTIONS = 3
 
@@ -113,8 +110,9 @@ def hopeless():
 # === The compiled loop ===
 
 
-def test_a_step_is_the_step_that_keras_would_make():
-    """The chunked, compiled loop against plain eager Keras, without dropout."""
+def test_a_step_is_the_step_that_keras_would_make(monkeypatch):
+    """The compiled loop against plain eager Keras, without dropout, on views."""
+    monkeypatch.setattr("twinlens.training.loop.CALL_PAIRS", 3 * 16)  # the last: one
 
     def heads():
         parts = [ProjectionHead(8, 16, 1, dropout=0.0, seed=s) for s in (0, 1)]
@@ -122,16 +120,17 @@ def test_a_step_is_the_step_that_keras_would_make():
         whole.build(((None, 8), (None, 8)))
         return whole
 
-    pairs, ours, plain = made_pairs(), heads(), heads()
+    pairs, ours, plain = made_pairs(views=3), heads(), heads()
     epoch = epoch_order(pairs, 16, 0, 0)
     loss = InfoNCELoss()
     ours_loss = HeadTrainer(ours, loss, keras.optimizers.SGD(0.1)).run_epoch(
         pairs, epoch
     )
     optimizer, losses = keras.optimizers.SGD(0.1), []
-    for pictures, text_rows in zip(epoch.pictures, epoch.text_rows, strict=True):
+    steps = zip(epoch.pictures, epoch.views, epoch.text_rows, strict=True)
+    for pictures, views, text_rows in steps:
         with tf.GradientTape() as tape:
-            logits = plain((pairs.images[pictures], pairs.texts[text_rows]))
+            logits = plain((pairs.images[pictures, views], pairs.texts[text_rows]))
             value = loss(np.stack([pictures, text_rows], 1).astype("int32"), logits)
         gradients = tape.gradient(value, [v.value for v in plain.trainable_variables])
         optimizer.apply(gradients, plain.trainable_variables)

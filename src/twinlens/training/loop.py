@@ -1,21 +1,19 @@
 """The compiled loop over cached features.
 
-A custom loop instead of `fit`: a step takes about five milliseconds, less than
-Keras spends around it. Here the host gathers rows for a few steps at once while
-the compiled steps before them run; measured in `experiments/README.md`.
+A custom loop instead of `fit`: a step takes milliseconds, less than Keras spends
+around it. Many steps run as one compiled program that gathers its rows from the
+memory map itself; measured in `experiments/README.md`.
 """
-
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from twinlens.model import Heads
-from twinlens.training.pairs import Epoch, PairFeatures, gather
+from twinlens.training.pairs import Epoch, PairFeatures
 
-CHUNK_PAIRS = 4096  # gathered at once: some 40 MB, close to the processor's cache
+CALL_PAIRS = 65_536  # trained in one call, a few seconds: Ctrl-C waits for its end
+ALIGNMENT = 64  # bytes; TensorFlow aborts on tensors that start elsewhere
 
 
 class HeadTrainer:
@@ -48,14 +46,13 @@ class HeadTrainer:
             tf.Variable(weight.value, trainable=False)
             for weight in (heads.trainable_variables if ema_decay else [])
         ]
-        self._step = tf.function(self._one_step, jit_compile=True)
-        self._steps = tf.function(self._many_steps, reduce_retracing=True)
+        self._steps = tf.function(self._many_steps, jit_compile=True)
 
     def run_epoch(self, pairs: PairFeatures, epoch: Epoch) -> float:
         """Trains on one epoch; returns the mean loss."""
+        images, texts = as_tensor(pairs.images), as_tensor(pairs.texts)
         losses = [
-            self._steps(images, texts, ids).numpy()
-            for images, texts, ids in _chunks(pairs, epoch)
+            self._steps(images, texts, *rows).numpy() for rows in _calls(pairs, epoch)
         ]
         return float(np.sum(losses) / len(epoch.pictures))
 
@@ -72,18 +69,21 @@ class HeadTrainer:
             weight.assign(average)
             average.assign(value)
 
-    def _many_steps(self, images, texts, ids):
-        """`(steps, batch, …)` arrays → the sum of the steps' losses."""
+    def _many_steps(self, images, texts, image_rows, text_rows, pictures, count):
+        """`count` steps on `(steps, batch)` rows → the sum of the steps' losses."""
         total = tf.constant(0.0)
-        for index in tf.range(tf.shape(ids)[0]):
-            total += self._step(images[index], texts[index], ids[index])
+        for step in tf.range(count):
+            features = (
+                tf.gather(images, image_rows[step]),
+                tf.gather(texts, text_rows[step]),
+            )
+            ids = tf.stack([pictures[step], text_rows[step]], axis=-1)
+            total += self._one_step(features, ids)
         return total
 
-    def _one_step(self, images, texts, ids):
+    def _one_step(self, features, ids):
         with tf.GradientTape() as tape:
-            logits = self.heads.training_logits(
-                (images, texts), self.loss.needs_similarities
-            )
+            logits = self.heads.training_logits(features, self.loss.needs_similarities)
             loss = self.loss(ids, logits)
         weights = self.heads.trainable_variables
         gradients = tape.gradient(loss, [weight.value for weight in weights])
@@ -93,23 +93,41 @@ class HeadTrainer:
         return loss
 
 
-def _chunks(pairs: PairFeatures, epoch: Epoch) -> Iterator[tuple]:
-    """Features and ids of a few steps at once, gathered one chunk ahead."""
+def as_tensor(features: np.ndarray) -> tf.Tensor:
+    """`(n, dim)` or `(n, views, dim)` features as `(rows, dim)`, on the same memory.
+
+    Only what cannot be shared (read-only or unaligned arrays) is copied; the
+    memory maps of the cache can.
+    """
+    rows = np.ascontiguousarray(features).reshape(-1, features.shape[-1])
+    if rows.ctypes.data % ALIGNMENT or not rows.flags.writeable:
+        memory = np.empty(rows.nbytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        aligned = memory[start : start + rows.nbytes].view(rows.dtype)
+        aligned = aligned.reshape(rows.shape)
+        aligned[:] = rows
+        rows = aligned
+    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
+
+
+def _calls(pairs: PairFeatures, epoch: Epoch):
+    """Arguments of one call after another, all of the same shape: compiled once.
+
+    Yields `image_rows`, `text_rows` and `pictures`, each `(steps, batch)` int32, and
+    how many of the steps count.
+    """
     steps, batch_size = epoch.pictures.shape
-    size = max(1, CHUNK_PAIRS // batch_size)
-
-    def load(start: int) -> tuple:
-        part = slice(start, start + size)
-        pictures, text_rows = epoch.pictures[part], epoch.text_rows[part]
-        images = gather(pairs.images, pairs.image_rows[pictures], epoch.views[part])
-        texts = gather(pairs.texts, text_rows, np.zeros_like(text_rows))
-        ids = np.stack([pictures, text_rows], axis=-1).astype(np.int32)
-        return tuple(tf.convert_to_tensor(array) for array in (images, texts, ids))
-
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(load, 0)
-        for start in range(size, steps + size, size):
-            chunk = ahead.result()
-            if start < steps:
-                ahead = pool.submit(load, start)
-            yield chunk
+    size = min(steps, max(1, CALL_PAIRS // batch_size))
+    views = pairs.images.shape[1] if pairs.images.ndim == 3 else 1
+    image_rows = pairs.image_rows[epoch.pictures] * views + epoch.views
+    for start in range(0, steps, size):
+        count = min(size, steps - start)
+        yield (
+            *(
+                np.resize(rows[start : start + count], (size, batch_size)).astype(
+                    np.int32
+                )
+                for rows in (image_rows, epoch.text_rows, epoch.pictures)
+            ),
+            np.int32(count),
+        )

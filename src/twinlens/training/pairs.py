@@ -102,12 +102,6 @@ def epoch_order(pairs: PairFeatures, batch_size: int, seed: int, epoch: int) -> 
     )
 
 
-def gather(features: np.ndarray, rows: np.ndarray, views: np.ndarray) -> np.ndarray:
-    """`(steps, batch)` rows and views to `(steps, batch, dim)` float32 features."""
-    chosen = features[rows] if features.ndim == 2 else features[rows, views]
-    return chosen.astype(np.float32, copy=False)
-
-
 def statistics(features: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature, `(dim,)` float32 each.
 

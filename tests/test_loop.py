@@ -1,0 +1,38 @@
+"""The features that the compiled loop reads: shared with the arrays, or copied."""
+
+import numpy as np
+import pytest
+
+from twinlens.training.loop import ALIGNMENT, as_tensor
+
+
+def test_a_memory_map_is_read_in_place(tmp_path):
+    features = np.arange(24, dtype="float32").reshape(6, 4)
+    np.save(tmp_path / "features.npy", features)
+    mapped = np.load(tmp_path / "features.npy", mmap_mode="c")
+    tensor = as_tensor(mapped)
+    mapped[2, 1] = -1.0
+    np.testing.assert_array_equal(tensor, mapped)
+
+
+def test_views_are_rows_picture_by_picture():
+    features = np.arange(24, dtype="float16").reshape(3, 4, 2)
+    tensor = as_tensor(features)
+    assert tensor.dtype == "float16"
+    np.testing.assert_array_equal(tensor[2 * 4 + 1], features[2, 1])
+
+
+@pytest.mark.parametrize("offset", [0, 4, ALIGNMENT - 4])
+@pytest.mark.parametrize("writeable", [True, False])
+def test_an_array_at_any_address_becomes_a_tensor(offset, writeable):
+    memory = np.zeros(1024, dtype=np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT + offset
+    features = memory[start : start + 96].view("float32").reshape(6, 4)
+    features[:] = np.arange(24).reshape(6, 4)
+    features.flags.writeable = writeable
+    np.testing.assert_array_equal(as_tensor(features), features)
+
+
+def test_rows_that_lie_apart_are_gathered():
+    features = np.arange(48, dtype="float32").reshape(6, 8)[:, ::2]
+    np.testing.assert_array_equal(as_tensor(features), features)
