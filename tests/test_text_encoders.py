@@ -56,6 +56,14 @@ def test_case_and_accents_do_not_matter():
     assert a == b == c
 
 
+def test_lowercasing_keeps_characters_that_case_folding_would_spell_out():
+    made = encoder(corpus=(*CORPUS, "½ of the Straße … 1⁄2 strasse ..."))
+    fraction, spelled = tokens(made, ["½", "1⁄2"])
+    assert fraction != spelled and 1 not in fraction
+    sharp, double, dots, three = tokens(made, ["STRAßE", "strasse", "…", "..."])
+    assert sharp != double and dots != three and 1 not in (*sharp, *dots)
+
+
 @pytest.mark.parametrize(
     ("said", "lowercase", "expected"),
     [

@@ -21,15 +21,18 @@ class ImageEncoder:
     Attributes:
         model: Keras model `(n, image_size, image_size, 3)` float32 pixels from 0 to
             255 → `(n, feature_dim)` float32. The network's own scaling is inside.
+            It computes in float32.
         image_size: pixels a side.
         resize: how a picture becomes square, `"stretch"` or `"pad"`.
         description: what identifies the features: settings and a digest of weights.
+        dtype: in which caches are filled, `"float32"` or `"bfloat16"`.
     """
 
     model: keras.Model
     image_size: int
     resize: str
     description: dict[str, Any]
+    dtype: str = "float32"
 
     @property
     def feature_dim(self) -> int:

@@ -38,7 +38,8 @@ def image_encoder(
         pooling: over places, `"avg"`, `"max"` or `"gem"`.
         image_size: pixels a side.
         resize: `"stretch"` or `"pad"`.
-        dtype: of the computation, `"float32"` or `"bfloat16"`; features are float32.
+        dtype: in which caches are filled, `"float32"` or `"bfloat16"`; the model
+            itself and the features are float32.
         seed: of random weights.
 
     Raises:
@@ -50,7 +51,7 @@ def image_encoder(
             f"Unknown picture encoder {name!r}. Known: {', '.join(IMAGE_ENCODERS)}."
         )
     taps = (layer,) if isinstance(layer, str) else tuple(layer)
-    with building(dtype, seed):
+    with building("float32", seed):
         inputs = keras.Input((image_size, image_size, 3), name="pixels")
         grids = IMAGE_ENCODERS[name](inputs, weights, taps, image_size)
         pool = SpatialPooling(pooling, name="pool")
@@ -67,7 +68,7 @@ def image_encoder(
         "dtype": dtype,
         "weights": weights_digest(model),
     }
-    return ImageEncoder(model, image_size, resize, description)
+    return ImageEncoder(model, image_size, resize, description, dtype)
 
 
 def _inception_v3(inputs, weights: str, taps: tuple[str, ...], size: int) -> list:

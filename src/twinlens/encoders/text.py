@@ -73,20 +73,25 @@ def text_encoder(
         "vocabulary": parts.vocabulary_digest,
         "weights": weights_digest(model),
     }
-    return TextEncoder(model, _tokenize(parts.tokenizer, sequence_length), description)
+    return TextEncoder(model, _tokenize(parts, sequence_length), description)
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """A KerasHub backbone and the tokenizer that belongs to it."""
+    """A KerasHub backbone and the tokenizer that belongs to it.
+
+    KerasHub folds case by Unicode's NFKC_CF, which also turns `½` into `1⁄2` and `ß`
+    into `ss`; BERT was trained on lowercased text. So texts are lowercased before.
+    """
 
     backbone: keras.Model
     tokenizer: Callable
+    lowercase: bool
 
     @property
     def vocabulary_digest(self) -> str:
         vocabulary = "\n".join(self.tokenizer.get_vocabulary())
-        case = f"{self.tokenizer.lowercase} {self.tokenizer.strip_accents}"
+        case = f"lower {self.lowercase} {self.tokenizer.strip_accents}"
         text = f"{case}\n{vocabulary}".encode()
         return hashlib.blake2b(text, digest_size=16).hexdigest()
 
@@ -100,8 +105,9 @@ def _bert(weights: str, length: int, size: RandomSize, corpus: Iterable[str]) ->
     try:
         backbone = keras_hub.models.BertBackbone.from_preset(weights)
         tokenizer = keras_hub.models.BertTokenizer.from_preset(weights)
-        tokenizer.strip_accents = _strips_accents(weights, tokenizer.lowercase)
-        return _Parts(backbone, tokenizer)
+        lowercase, tokenizer.lowercase = tokenizer.lowercase, False
+        tokenizer.strip_accents = _strips_accents(weights, lowercase)
+        return _Parts(backbone, tokenizer, lowercase)
     except Exception as error:  # KerasHub and its download library raise many kinds
         reason = " ".join(str(error).split())[:400]
         raise InputError(
@@ -142,9 +148,9 @@ def _random_bert(length: int, size: RandomSize, corpus: Iterable[str]) -> _Parts
     )
     words = word_pieces(corpus, size.vocabulary_size)
     tokenizer = keras_hub.models.BertTokenizer(
-        words, lowercase=True, strip_accents=True
+        words, lowercase=False, strip_accents=True
     )
-    return _Parts(backbone, tokenizer)
+    return _Parts(backbone, tokenizer, lowercase=True)
 
 
 def word_pieces(corpus: Iterable[str], vocabulary_size: int) -> list[str]:
@@ -162,9 +168,9 @@ def word_pieces(corpus: Iterable[str], vocabulary_size: int) -> list[str]:
             "captions, but none were passed. Pass `corpus`, or take weights."
         )
     return compute_word_piece_vocabulary(
-        tf.data.Dataset.from_tensor_slices(texts),
+        tf.data.Dataset.from_tensor_slices(tf.strings.lower(texts, "utf-8")),
         vocabulary_size,
-        lowercase=True,
+        lowercase=False,
         strip_accents=True,
         reserved_tokens=SPECIAL_TOKENS,
     )[:vocabulary_size]
@@ -229,12 +235,14 @@ def _layer_output(backbone: keras.Model, tap: int):
     return backbone.get_layer(f"transformer_layer_{tap % count}").output
 
 
-def _tokenize(tokenizer: Callable, sequence_length: int) -> Callable:
+def _tokenize(parts: _Parts, sequence_length: int) -> Callable:
     """Graph code: strings to ragged token ids with start and end, cut to length."""
+    tokenizer = parts.tokenizer
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def tokenize(texts):
-        pieces = tokenizer(texts)[:, : sequence_length - 2]
+        cased = tf.strings.lower(texts, "utf-8") if parts.lowercase else texts
+        pieces = tokenizer(cased)[:, : sequence_length - 2]
         rows = tf.shape(texts)[:1]
         start = tf.fill([rows[0], 1], tokenizer.cls_token_id)
         end = tf.fill([rows[0], 1], tokenizer.sep_token_id)

@@ -87,7 +87,7 @@ def _block_encoder(
     batch_size: int,
 ) -> Callable[[int, int], tuple[np.ndarray, dict[int, str]]]:
     shape = tf.TensorSpec([None, *encoder.model.input_shape[1:]])
-    graph = cache_once(lambda: frozen(encoder.model, pixels=shape))  # seconds
+    graph = cache_once(lambda: frozen(encoder.model, shape, encoder.dtype))  # seconds
     views, flip = augmentation
     pixels_of = _pixel_loader(encoder.image_size, encoder.resize, views, flip)
 

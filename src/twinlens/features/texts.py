@@ -1,14 +1,12 @@
 """Texts to cached features: each distinct text once, in batches of like length."""
 
 from collections.abc import Callable, Iterable
-from functools import cache as cache_once
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from twinlens.encoders.base import TextEncoder
-from twinlens.encoders.forward import frozen
 from twinlens.encoders.text import pack
 from twinlens.features.store import Features, Job, complete
 
@@ -45,10 +43,9 @@ def encode_texts(
     lengths = tokens.row_lengths().numpy()
     order = np.argsort(lengths, kind="stable")  # like lengths: little padding
     tokens = tf.gather(tokens, order)
-    graph = cache_once(lambda: _forward(encoder))  # seconds: only if one is missing
+    forward = _forward(encoder)
 
     def encode(first: int, last: int) -> tuple[np.ndarray, dict[int, str]]:
-        forward = graph()
         starts = range(first, last, batch_size)
         batches = (tokens[start : min(start + batch_size, last)] for start in starts)
         features = [
@@ -91,9 +88,16 @@ def _token_ids(encoder: TextEncoder, texts: list[str]) -> tf.RaggedTensor:
 
 
 def _forward(encoder: TextEncoder) -> Callable:
-    tokens, lengths = (tf.TensorSpec(s, tf.int32) for s in ([None, None], [None]))
-    return frozen(encoder.model, _inputs, tokens=tokens, lengths=lengths)
+    """The compiled inference; its weights stay variables (see `frozen`)."""
 
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None], tf.int32),
+        ]
+    )
+    def forward(tokens, lengths):
+        inputs = pack(tf.RaggedTensor.from_tensor(tokens, lengths))
+        return encoder.model(inputs, training=False)
 
-def _inputs(tokens: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-    return pack(tf.RaggedTensor.from_tensor(tokens, lengths))
+    return forward
