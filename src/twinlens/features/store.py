@@ -112,7 +112,7 @@ def read(folder: Path) -> Features:
     """Features of a complete folder."""
     table = pd.read_parquet(folder / "ids.parquet")
     return Features(
-        np.load(folder / "features.npy", mmap_mode="c", allow_pickle=False),
+        np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False),
         table["id"].to_numpy(dtype=object),
         table["error"].to_numpy(dtype=object),
         folder,

@@ -48,7 +48,10 @@ class HeadTraining:
         self.heads = build_heads(
             image_dim, text_dim, config.head, self.loss, config.seed
         )
-        steps = len(epoch_order(train, self.settings.batch_size, 0, 0).pictures)
+        steps, batch_size = epoch_order(
+            train, self.settings.batch_size, 0, 0
+        ).pictures.shape
+        self.epoch_pairs = steps * batch_size
         optimizer = build_optimizer(self.settings, steps)
         self.trainer = HeadTrainer(
             self.heads, self.loss, optimizer, self.settings.ema_decay
@@ -69,15 +72,16 @@ class HeadTraining:
         self._start()
         saved = time.monotonic()
         epochs = self.settings.epochs
-        done = len(self.history)
-        with Progress("training the heads", epochs, "epochs", done) as progress:
+        total, done = epochs * self.epoch_pairs, len(self.history) * self.epoch_pairs
+        with Progress("training the heads", total, "pairs", done) as progress:
             while len(self.history) < epochs and not self._should_stop():
                 try:
-                    self._one_epoch()
+                    self._one_epoch(progress.advance)
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(self._interrupted()) from None
                 on_epoch(self.history)
-                progress.advance(1, self._note())
+                done = len(self.history) * self.epoch_pairs
+                progress.advance(done - progress.done, self._note())
                 if time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS:
                     self.save()
                     saved = time.monotonic()
@@ -107,12 +111,12 @@ class HeadTraining:
             self.best, progress = found
             self.history, self.best_epoch = progress["history"], progress["best_epoch"]
 
-    def _one_epoch(self) -> None:
+    def _one_epoch(self, on_pairs: Callable[[int], None] = lambda count: None) -> None:
         start, number = time.monotonic(), len(self.history)
         order = epoch_order(
             self.train, self.settings.batch_size, self.config.seed, number
         )
-        loss = self.trainer.run_epoch(self.train, order)
+        loss = self.trainer.run_epoch(self.train, order, on_pairs)
         diagnosis.refuse_nan(loss, number)
         seconds = time.monotonic() - start
         row: dict[str, Any] = {
@@ -178,7 +182,8 @@ class HeadTraining:
 
     def _note(self) -> str:
         row = self.history[-1]
-        parts = [f"loss {row['loss']:.3f}", f"{row['pairs_per_second']:,.0f} pairs/s"]
+        epoch = f"epoch {row['epoch']} of {self.settings.epochs}"
+        parts = [epoch, f"loss {row['loss']:.3f}"]
         name = "val/text_to_image/recall@1"
         if name in row:
             parts.append(f"val text to image recall@1 {100 * row[name]:.1f} %")

@@ -5,6 +5,8 @@ around it. Many steps run as one compiled program that gathers its rows from the
 memory map itself; measured in `experiments/README.md`.
 """
 
+from collections.abc import Callable, Iterator
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -48,12 +50,22 @@ class HeadTrainer:
         ]
         self._steps = tf.function(self._many_steps, jit_compile=True)
 
-    def run_epoch(self, pairs: PairFeatures, epoch: Epoch) -> float:
-        """Trains on one epoch; returns the mean loss."""
+    def run_epoch(
+        self,
+        pairs: PairFeatures,
+        epoch: Epoch,
+        on_pairs: Callable[[int], None] = lambda count: None,
+    ) -> float:
+        """Trains on one epoch; returns the mean loss.
+
+        `on_pairs` gets the pairs that are done, now and then in a long epoch.
+        """
         images, texts = as_tensor(pairs.images), as_tensor(pairs.texts)
-        losses = [
-            self._steps(images, texts, *rows).numpy() for rows in _calls(pairs, epoch)
-        ]
+        losses = []
+        for *rows, count in _calls(pairs, epoch):
+            if losses:
+                on_pairs(rows[0].size)
+            losses.append(self._steps(images, texts, *rows, count).numpy())
         return float(np.sum(losses) / len(epoch.pictures))
 
     def state(self) -> list:
@@ -93,24 +105,41 @@ class HeadTrainer:
         return loss
 
 
+class _Shared:
+    """The memory of an array, whether or not the array may be written.
+
+    DLPack has no word for memory that is only read; nothing here writes to it.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array  # lives as long as the tensor
+        interface = array.__array_interface__
+        address, _ = interface["data"]
+        self.__array_interface__ = interface | {"data": (address, False)}
+
+
 def as_tensor(features: np.ndarray) -> tf.Tensor:
     """`(n, dim)` or `(n, views, dim)` features as `(rows, dim)`, on the same memory.
 
-    Only what cannot be shared (read-only or unaligned arrays) is copied; the
-    memory maps of the cache can.
+    Memory maps are read in place. Only an array whose rows lie apart, or which
+    starts at an address that TensorFlow refuses, is copied.
     """
     rows = np.ascontiguousarray(features).reshape(-1, features.shape[-1])
-    if rows.ctypes.data % ALIGNMENT or not rows.flags.writeable:
-        memory = np.empty(rows.nbytes + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
-        aligned = memory[start : start + rows.nbytes].view(rows.dtype)
-        aligned = aligned.reshape(rows.shape)
-        aligned[:] = rows
-        rows = aligned
-    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
+    if rows.ctypes.data % ALIGNMENT:
+        rows = _aligned(rows)
+    shared = np.asarray(_Shared(rows))
+    return tf.experimental.dlpack.from_dlpack(shared.__dlpack__())
 
 
-def _calls(pairs: PairFeatures, epoch: Epoch):
+def _aligned(rows: np.ndarray) -> np.ndarray:
+    memory = np.empty(rows.nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    copy = memory[start : start + rows.nbytes].view(rows.dtype).reshape(rows.shape)
+    copy[:] = rows
+    return copy
+
+
+def _calls(pairs: PairFeatures, epoch: Epoch) -> Iterator[tuple]:
     """Arguments of one call after another, all of the same shape: compiled once.
 
     Yields `image_rows`, `text_rows` and `pictures`, each `(steps, batch)` int32, and
