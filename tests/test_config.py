@@ -61,7 +61,10 @@ def test_overrides_win_over_the_file_and_later_ones_over_earlier(tmp_path):
     ("wrong", "right"),
     [
         ("phase1.bach_size=3", "`phase1.batch_size`"),
-        ("batch_size=3", "`cache.batch_size` or `phase1.batch_size`"),
+        (
+            "batch_size=3",
+            "`cache.batch_size` or `phase1.batch_size` or `phase2.batch_size`",
+        ),
         ("fase1.epochs=3", "`phase1`"),
         ("image_encoder.wieghts=none", "`image_encoder.weights`"),
     ],

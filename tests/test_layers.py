@@ -17,7 +17,7 @@ FLOORS = [
     {"heads", "model"},
     {"features", "embed"},
     {"training", "evaluation", "runs", "experiment"},
-    {"cli", "commands", "report"},
+    {"cli", "commands", "tables", "report"},
 ]
 MAX_LINES = 300
 BACKEND_FREE = ["losses.py", "heads.py", "model.py"]  # run on any Keras backend

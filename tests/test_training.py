@@ -206,14 +206,14 @@ def test_the_best_epoch_is_kept_not_the_last():
     val = made_pairs(seed=5)  # another world: nothing learned helps, noise decides
     training = plainly_trained(settings("phase1.epochs=12"), made_pairs(), val)
     sums = [row["val/recall_sum"] for row in training.history]
-    assert sums[training.best_epoch] == max(sums)
+    assert sums[training.selection.best_epoch] == max(sums)
     found = training._evaluate()["recall_sum"]
     assert found == pytest.approx(max(sums))
 
 
 def test_training_stops_when_nothing_is_gained():
     training, _ = hopeless()
-    assert len(training.history) - 1 - training.best_epoch == 3
+    assert len(training.history) - 1 - training.selection.best_epoch == 3
 
 
 def test_checkpoint_last_never_looks_at_val():

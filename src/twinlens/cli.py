@@ -56,10 +56,20 @@ def _stoppable(command: Callable) -> Callable:
 @app.command("train")
 @_stoppable
 def train_command(
-    phase: Annotated[int, typer.Option(help="1 trains the heads on cached features.")],
+    phase: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=2,
+            help="1: the heads on cached features; 2: everything, from phase 1.",
+        ),
+    ],
     config: ConfigOption = None,
     set_: SetOption = None,
     name: Annotated[str, typer.Option(help="Names the run folder.")] = "",
+    source: Annotated[
+        str, typer.Option("--from", help="Phase 2: the phase-1 run to go on from.")
+    ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Train so many seeds.")] = 1,
     restart: Annotated[
         bool, typer.Option("--restart", help="Set an older run aside, start anew.")
@@ -76,11 +86,11 @@ def train_command(
     if show_settings:
         print(to_toml(settings), end="")
         return
-    if phase != 1:
-        raise InputError(f"--phase is {phase}; this version trains phase 1.")
+    if source and (phase == 1 or seeds > 1):
+        raise InputError("--from names the one phase-1 run of --phase 2, one seed.")
     from twinlens.commands import train_and_report
 
-    train_and_report(settings, seeds, restart)
+    train_and_report(settings, phase, seeds, restart, source)
 
 
 @app.command("evaluate")

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from twinlens.quiet import import_tensorflow
@@ -14,7 +13,6 @@ from twinlens.config import Config, DataSettings, override  # noqa: E402
 from twinlens.data.table import CaptionData, problem_counts  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
 from twinlens.evaluation import (  # noqa: E402
-    DIRECTIONS,
     Evaluation,
     compare,
     evaluate,
@@ -24,22 +22,28 @@ from twinlens.evaluation import (  # noqa: E402
 from twinlens.experiment import Experiment  # noqa: E402
 from twinlens.progress import duration  # noqa: E402
 from twinlens.runs import Run, open_run, start_run  # noqa: E402
+from twinlens.tables import (  # noqa: E402
+    console,
+    print_comparison,
+    print_metrics,
+    say,
+)
 from twinlens.training.diagnosis import check_captions  # noqa: E402
 from twinlens.training.phase1 import load_heads, train_phase1  # noqa: E402
+from twinlens.training.phase2 import (  # noqa: E402
+    load_trained,
+    phase1_run,
+    train_phase2,
+)
 
 SHOWN_PROBLEMS = 5  # examples of each kind; all are counted
-console = Console()
-
-
-def say(line: str) -> None:
-    """Shows a line as it is."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
 
 # === Train ===
 
 
-def train_and_report(config: Config, seeds: int, restart: bool) -> None:
+def train_and_report(
+    config: Config, phase: int, seeds: int, restart: bool, source: str = ""
+) -> None:
     """Trains one or more seeds from one cache, evaluates, writes reports."""
     experiment = Experiment(config)
     _say_data(experiment.data)
@@ -49,7 +53,11 @@ def train_and_report(config: Config, seeds: int, restart: bool) -> None:
         say(f"Warning: {warning}")
     runs, found = [], []
     for number in range(seeds):
-        run, evaluation = _train_seed(experiment, number, restart)
+        seed = _seed(config, number)
+        if phase == 1:
+            run, evaluation = _phase1(experiment, seed, restart)
+        else:
+            run, evaluation = _phase2(seed, restart, source)
         runs.append(run)
         found.append(evaluation)
     if seeds > 1:
@@ -58,17 +66,42 @@ def train_and_report(config: Config, seeds: int, restart: bool) -> None:
 
     for run, evaluation in zip(runs, found, strict=True):
         path = write_report(run, experiment, evaluation)
-    _print_metrics(found)
+    print_metrics(found)
     say(f"Report: {runs[0].folder / path.name}")
 
 
-def _train_seed(
-    experiment: Experiment, number: int, restart: bool
+def _seed(config: Config, number: int) -> Config:
+    """The settings of one of several seeds; the first has the run's plain name."""
+    if not number:
+        return config
+    name = f"{config.name}-seed{config.seed + number}"
+    return config.model_copy(update={"name": name, "seed": config.seed + number})
+
+
+def _phase2(config: Config, restart: bool, source: str) -> tuple[Run, Evaluation]:
+    """Fine-tunes from phase 1 and sets the two side by side."""
+    before = phase1_run(config, source)
+    run = start_run(config, phase=2, restart=restart)
+    experiment = Experiment(config)  # of its own: training changes the encoders
+    phase1 = evaluate(load_heads(before), experiment, config.evaluation)
+    if run.is_trained:
+        say(f"{run.folder} is trained already; --restart trains it anew.")
+        model = load_trained(run)
+    else:
+        model = train_phase2(experiment, run, before, say)
+        _say_trained(run)
+    evaluation = evaluate(model, experiment, config.evaluation)
+    write_evaluation(run, evaluation)
+    table = compare(phase1, evaluation)
+    run.write_json("comparison.json", table.to_dict("records"))
+    split = evaluation.summary["split"]
+    print_comparison(table, ("phase 1", "phase 2"), split)
+    return run, evaluation
+
+
+def _phase1(
+    experiment: Experiment, config: Config, restart: bool
 ) -> tuple[Run, Evaluation]:
-    config = experiment.config
-    if number:
-        name = f"{config.name}-seed{config.seed + number}"
-        config = config.model_copy(update={"name": name, "seed": config.seed + number})
     run = start_run(config, phase=1, restart=restart)
     if run.is_trained:
         say(f"{run.folder} is trained already; --restart trains it anew.")
@@ -97,6 +130,10 @@ def _train(experiment: Experiment, config: Config, run: Run) -> None:
             "or give data with a val split."
         )
     train_phase1(config, run, train, val, say)
+    _say_trained(run)
+
+
+def _say_trained(run: Run) -> None:
     summary = run.read_json("training.json")
     say(
         f"Trained {summary['epochs']} epochs in {duration(summary['seconds'])}; "
@@ -150,7 +187,7 @@ def evaluate_and_print(path: str, overrides: list[str]) -> None:
     run = open_run(path)
     config = override(run.config, overrides)
     found = evaluate_run(run, config)
-    _print_metrics([found])
+    print_metrics([found])
     from twinlens.report import write_report
 
     say(f"Report: {write_report(run, Experiment(config), found)}")
@@ -162,48 +199,9 @@ def compare_and_print(path: str, other: str, overrides: list[str]) -> None:
     found = []
     for run in runs:
         config = override(run.config, overrides)
-        found.append(evaluate(load_heads(run), Experiment(config), config.evaluation))
-    split = found[0].summary["split"]
-    table = Table(title=f"{runs[0].name} and {runs[1].name} on {split!r}, paired")
-    table.add_column("metric", no_wrap=True)
-    for column in (runs[0].name, runs[1].name, "difference", "p"):
-        table.add_column(column, justify="right", overflow="fold")
-    for row in compare(*found).itertuples():
-        cells = (f"{row.a:.4f}", f"{row.b:.4f}", f"{row.difference:+.4f}")
-        table.add_row(row.metric, *cells, f"{row.p_value:.4f}")
-    console.print(table)
-    say("p: two-sided paired randomisation test, pictures as units.")
-
-
-def _print_metrics(found: list[Evaluation]) -> None:
-    """One row per metric, one column per direction; over seeds mean ± deviation."""
-    summary = found[0].summary
-    title = f"{summary['split']}: {summary['protocol']}"
-    table = Table(title=title)
-    table.add_column("metric")
-    for direction in DIRECTIONS:
-        queries, gallery = summary["queries"][direction], summary["gallery"][direction]
-        heading = direction.replace("_", " ")
-        table.add_column(f"{heading}\n{queries:,} in {gallery:,}", justify="right")
-    shown = [n.split("/")[1] for n in summary["metrics"] if n.startswith("text_to")]
-    for name in shown:
-        if name.startswith("success@") and not name.endswith("%"):
-            continue  # the same number as recall@K
-        table.add_row(name, *(_cell(found, f"{d}/{name}") for d in DIRECTIONS))
-    console.print(table)
-    what = "mean ± deviation over seeds" if len(found) > 1 else "bootstrap interval"
-    say(f"In percent, ranks in places; {what}.")
-
-
-def _cell(found: list[Evaluation], name: str) -> str:
-    rank = name.endswith("_rank")
-    factor, digits = (1, 1) if rank else (100, 1)
-    values = [factor * evaluation.metric(name) for evaluation in found]
-    if len(values) > 1:
-        return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
-    entry = found[0].summary["metrics"][name]
-    low, high = factor * entry["low"], factor * entry["high"]
-    return f"{values[0]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        found.append(evaluate(load_trained(run), Experiment(config), config.evaluation))
+    names = (runs[0].name, runs[1].name)
+    print_comparison(compare(*found), names, found[0].summary["split"])
 
 
 # === Data ===

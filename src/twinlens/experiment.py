@@ -12,6 +12,7 @@ from twinlens.encoders.text import RandomSize
 from twinlens.errors import InputError
 from twinlens.features import Features, encode_images, encode_texts
 from twinlens.training.pairs import PairFeatures, pair_features
+from twinlens.training.raw import RawPairs, raw_pairs
 
 SHOWN = 10  # broken pictures named in an error
 
@@ -121,6 +122,11 @@ class Experiment:
                 "(evaluation.split) or other data.split_fractions."
             )
         return pairs
+
+    def raw_pairs(self, split: str) -> RawPairs:
+        """The pairs of one split as files and texts, without broken pictures."""
+        table = self.table[self.table["split"] == split]
+        return raw_pairs(table, self.broken_images["image_id"])
 
     def _refuse_too_many_broken(self, features: Features, paths: dict) -> None:
         broken = [row for row, error in enumerate(features.errors) if error]

@@ -1,4 +1,4 @@
-"""The part of the dual encoder that phase 1 trains: two heads and their similarity."""
+"""The dual encoder, and the part of it that phase 1 trains: heads and similarity."""
 
 import keras
 from keras import ops
@@ -86,5 +86,69 @@ class Heads(keras.Model):
         parts = {
             name: keras.saving.deserialize_keras_object(config.pop(name))
             for name in ("image_head", "text_head", "similarity")
+        }
+        return cls(**parts, **config)
+
+
+@keras.saving.register_keras_serializable(package="twinlens")
+class DualEncoder(keras.Model):
+    """Two encoders and their heads: pictures and texts to one shared space.
+
+    Args:
+        image_model: Keras model, `(n, size, size, 3)` float32 pixels from 0 to 255 to
+            `(n, image_feature_dim)`.
+        text_model: Keras model, a dict of `token_ids`, `padding_mask` and
+            `segment_ids`, each `(n, length)` int32, to `(n, text_feature_dim)`.
+        heads: built heads for features of these lengths.
+
+    Call arguments:
+        inputs: `(pixels, tokens)` of `n` pictures and `m` texts.
+
+    Returns:
+        `(n, m)` float32 logits.
+    """
+
+    def __init__(
+        self, image_model: keras.Model, text_model: keras.Model, heads: Heads, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        self.image_model, self.text_model, self.heads = image_model, text_model, heads
+        if not heads.built:
+            heads.build((image_model.output_shape, text_model.output_shape))
+        self.built = True
+
+    def encode_image(self, pixels, training: bool = False):
+        """`(n, size, size, 3)` pixels to `(n, embedding_dim)` unit vectors."""
+        features = self.image_model(pixels, training=training)
+        return self.heads.image_head(features, training=training)
+
+    def encode_text(self, tokens, training: bool = False):
+        """A dict of `(n, length)` tokens to `(n, embedding_dim)` unit vectors."""
+        features = self.text_model(tokens, training=training)
+        return self.heads.text_head(features, training=training)
+
+    def call(self, inputs, training: bool = False):
+        """`(n, m)` logits of `n` pictures and `m` texts."""
+        pixels, tokens = inputs
+        return self.heads.similarity(
+            self.encode_image(pixels, training), self.encode_text(tokens, training)
+        )
+
+    # === Config ===
+    def get_config(self) -> dict:
+        """Settings that build the same model again."""
+        parts = ("image_model", "text_model", "heads")
+        serialised = {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in parts
+        }
+        return super().get_config() | serialised
+
+    @classmethod
+    def from_config(cls, config: dict) -> "DualEncoder":
+        """A model from `get_config`."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config.pop(name))
+            for name in ("image_model", "text_model", "heads")
         }
         return cls(**parts, **config)

@@ -15,16 +15,21 @@ from twinlens.config import Config, config_from, differences, to_toml
 from twinlens.errors import InputError
 
 PACKAGES = ("twinlens", "tensorflow", "tensorflow-text", "keras", "keras-hub", "numpy")
-NOT_COMPARED = ("runs", "evaluation.")  # settings that leave the training as it is
+NOT_COMPARED = (
+    "runs",
+    "models",
+    "evaluation.",
+)  # settings that leave the training as it is
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, `<runs>/<name>-phase1/`.
+    """A run folder, `<runs>/<name>-phase1/` or `<runs>/<name>-phase2/`.
 
     It holds `config.toml` (resolved), `versions.json`, `metrics.csv`,
     `evaluation.json`, `ranks.parquet`, `report.html` with `figures/`,
-    `heads.keras`, `checkpoint.npz` while training, and `tensorboard/`.
+    `heads.keras` or `model.keras`, `checkpoint.npz` while training, and
+    `tensorboard/`.
     """
 
     folder: Path
@@ -46,14 +51,20 @@ class Run:
         return self.folder / "heads.keras"
 
     @property
+    def model_path(self) -> Path:
+        """The whole model that phase 2 leaves; there when training is over."""
+        return self.folder / "model.keras"
+
+    @property
     def has_begun(self) -> bool:
         """Whether an epoch is over: before, there is nothing that could be lost."""
-        return self.is_trained or (self.folder / "metrics.csv").exists()
+        begun = ("metrics.csv", "checkpoint.npz")
+        return self.is_trained or any((self.folder / n).exists() for n in begun)
 
     @property
     def is_trained(self) -> bool:
         """Whether training is over."""
-        return self.heads_path.exists()
+        return self.heads_path.exists() or self.model_path.exists()
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON file of the run."""
@@ -94,7 +105,7 @@ def start_run(config: Config, phase: int, restart: bool = False) -> Run:
     if restart and run.folder.exists():
         run.folder.rename(_free_name(run.folder))
     if run.has_begun:
-        _refuse_other_settings(run, config)
+        _refuse_other_settings(run, config, phase)
         return run
     try:
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +137,7 @@ def open_run(path: str | Path) -> Run:
     run = Run(folder)
     if not run.is_trained:
         raise InputError(
-            f"The training of {folder} is not over (no {run.heads_path.name}). "
+            f"The training of {folder} is not over. "
             "Give the same train command again; it goes on where it stopped."
         )
     return run
@@ -144,11 +155,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _refuse_other_settings(run: Run, config: Config) -> None:
+def _refuse_other_settings(run: Run, config: Config, phase: int) -> None:
+    later = ("phase2.",) if phase == 1 else ()
     changed = {
         name: pair
         for name, pair in differences(run.config, config).items()
-        if not name.startswith(NOT_COMPARED)
+        if not name.startswith(NOT_COMPARED + later)
     }
     if changed:
         lines = [

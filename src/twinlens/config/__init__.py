@@ -14,4 +14,5 @@ from twinlens.config.settings import HeadSettings as HeadSettings
 from twinlens.config.settings import ImageEncoderSettings as ImageEncoderSettings
 from twinlens.config.settings import LossSettings as LossSettings
 from twinlens.config.settings import Phase1Settings as Phase1Settings
+from twinlens.config.settings import Phase2Settings as Phase2Settings
 from twinlens.config.settings import TextEncoderSettings as TextEncoderSettings

@@ -146,6 +146,51 @@ class Phase1Settings(Section):
     evaluate_every: int = setting(1, "epochs between evaluations on val", ge=1)
 
 
+class Phase2Settings(Section):
+    """Fine-tuning of encoders and heads together, on raw pictures and texts."""
+
+    epochs: int = setting(3, "each shows every training picture once", ge=1)
+    batch_size: int = setting(32, "pairs a forward and backward pass", ge=2)
+    negatives: int = setting(
+        0,
+        "pairs that meet in a step, a multiple of batch_size; above it a gradient "
+        "cache keeps the memory of one batch; 0: batch_size",
+        ge=0,
+    )
+    learning_rate: float = setting(3e-4, "of the heads, at its peak", gt=0)
+    image_learning_rate: float = setting(
+        3e-5, "of the picture encoder; 0 locks it (LiT)", ge=0
+    )
+    text_learning_rate: float = setting(3e-5, "of the text encoder; 0 locks it", ge=0)
+    weight_decay: float = setting(0.05, "AdamW; none on biases and norms", ge=0)
+    schedule: Literal["cosine", "cyclic", "constant"] = setting(
+        "cosine", "after the warm-up"
+    )
+    warmup_fraction: float = setting(0.1, "of all steps", ge=0, lt=1)
+    clip_norm: float = setting(1.0, "of the whole gradient; 0: none", ge=0)
+    ema_decay: float = setting(
+        0.0, "moving average of the weights, per step; 0: none", ge=0, lt=1
+    )
+    crop: float = setting(
+        0.5,
+        "least share of a picture that a random crop keeps; 1: no crops",
+        gt=0,
+        le=1,
+    )
+    flip: bool = setting(True, "mirror; not where captions say left and right")
+    colour: float = setting(
+        0.2, "largest change of brightness, contrast, saturation", ge=0, lt=1
+    )
+    select_by: str = setting(
+        "recall_sum", "metric on val for best checkpoint and early stopping"
+    )
+    checkpoint: Literal["best", "last"] = setting(
+        "best", "which weights the run keeps; last never looks at val"
+    )
+    patience: int = setting(3, "evaluations without a gain before stopping", ge=1)
+    evaluate_every: int = setting(1, "epochs between evaluations on val", ge=1)
+
+
 class EvaluationSettings(Section):
     """How a run is measured."""
 
@@ -170,6 +215,7 @@ class Config(Section):
     name: str = setting("experiment", "names the run folder")
     seed: int = setting(0, "of weights, order and dropout")
     runs: str = setting("experiments/runs", "folder of all runs")
+    models: str = setting("models", "folder of the models that phase 2 leaves")
     data: DataSettings = DataSettings()
     image_encoder: ImageEncoderSettings = ImageEncoderSettings()
     text_encoder: TextEncoderSettings = TextEncoderSettings()
@@ -177,4 +223,5 @@ class Config(Section):
     head: HeadSettings = HeadSettings()
     loss: LossSettings = LossSettings()
     phase1: Phase1Settings = Phase1Settings()
+    phase2: Phase2Settings = Phase2Settings()
     evaluation: EvaluationSettings = EvaluationSettings()

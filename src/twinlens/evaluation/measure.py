@@ -11,10 +11,11 @@ from twinlens.config import Config, EvaluationSettings
 from twinlens.embed import Embedder
 from twinlens.evaluation.breakdown import by_label, by_slice, intervals
 from twinlens.experiment import Experiment
-from twinlens.model import Heads
+from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run
+from twinlens.training.encoding import SplitEncoder
 from twinlens.training.pairs import PairFeatures
-from twinlens.training.phase1 import load_heads
+from twinlens.training.phase2 import load_trained
 
 DIRECTIONS = ("text_to_image", "image_to_text")
 
@@ -63,6 +64,20 @@ def embed_split(
     )
 
 
+def embed_files(model: DualEncoder, experiment: Experiment, split: str) -> Embedded:
+    """Embeddings of a split's files and texts, by a fine-tuned model."""
+    pairs = experiment.raw_pairs(split)
+    encoders = experiment.image_encoder, experiment.text_encoder
+    encoder = SplitEncoder(model, *encoders)
+    return Embedded(
+        encoder.encode_images(pairs.paths),
+        encoder.encode_texts(pairs.texts)[pairs.text_rows],
+        pairs.picture_of_caption,
+        pairs.image_ids,
+        pairs.texts[pairs.text_rows],
+    )
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` found.
@@ -84,17 +99,27 @@ class Evaluation:
 
 
 def evaluate(
-    heads: Heads, experiment: Experiment, settings: EvaluationSettings
+    model: Heads | DualEncoder, experiment: Experiment, settings: EvaluationSettings
 ) -> Evaluation:
-    """Measures heads on a split of an experiment's data.
+    """Measures a model on a split of an experiment's data.
+
+    Args:
+        model: heads, measured on the cached features; or a dual encoder, measured on
+            the plain pictures and texts themselves.
+        experiment: the data.
+        settings: split and metrics.
 
     Raises:
         InputError: the split is empty, or an attribute or fold size does not fit.
     """
-    pairs = experiment.pairs(settings.split)
-    views = pairs.images.shape[1] if pairs.images.ndim == 3 else 1
-    averaged = settings.average_views and views > 1
-    embedded = embed_split(heads, pairs, experiment.texts.ids, averaged)
+    views, averaged = 1, False
+    if isinstance(model, DualEncoder):
+        embedded = embed_files(model, experiment, settings.split)
+    else:
+        pairs = experiment.pairs(settings.split)
+        views = pairs.views
+        averaged = settings.average_views and views > 1
+        embedded = embed_split(model, pairs, experiment.texts.ids, averaged)
     protocol = _protocol(settings, len(embedded.images))
     values, galleries, ranks = _measure(embedded, settings)
     found = {}
@@ -129,7 +154,7 @@ def evaluate_run(run: Run, config: Config | None = None) -> Evaluation:
         config: its settings with another `evaluation` section; its own by default.
     """
     config = config or run.config
-    found = evaluate(load_heads(run), Experiment(config), config.evaluation)
+    found = evaluate(load_trained(run), Experiment(config), config.evaluation)
     write_evaluation(run, found)
     return found
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from twinlens.config import Config
 from twinlens.embed import Embedder
-from twinlens.errors import InputError
 from twinlens.metrics import retrieval_metrics, retrieval_ranks
 from twinlens.model import Heads
 from twinlens.progress import Progress
@@ -17,7 +16,8 @@ from twinlens.training import diagnosis
 from twinlens.training.build import build_heads, build_loss, build_optimizer
 from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
 from twinlens.training.loop import HeadTrainer
-from twinlens.training.pairs import PairFeatures, epoch_order, statistics
+from twinlens.training.pairs import PairFeatures, Pairs, epoch_order, statistics
+from twinlens.training.selection import Selection
 
 CHECKPOINT_EVERY_SECONDS = 20.0  # what a kill can cost at most, plus one epoch
 
@@ -59,8 +59,7 @@ class HeadTraining:
         self.embed_images = Embedder(self.heads.image_head, image_dim)
         self.embed_texts = Embedder(self.heads.text_head, text_dim)
         self.history: list[dict[str, float]] = []
-        self.best: list[np.ndarray] = []
-        self.best_epoch = -1
+        self.selection = Selection(self.settings, "phase1")
         self.warn = diagnosis.Warnings(say)
 
     def run(self, on_epoch: Callable[[list[dict[str, float]]], None]) -> Heads:
@@ -74,7 +73,9 @@ class HeadTraining:
         epochs = self.settings.epochs
         total, done = epochs * self.epoch_pairs, len(self.history) * self.epoch_pairs
         with Progress("training the heads", total, "pairs", done) as progress:
-            while len(self.history) < epochs and not self._should_stop():
+            while len(self.history) < epochs and not self.selection.should_stop(
+                self.history
+            ):
                 try:
                     self._one_epoch(progress.advance)
                 except KeyboardInterrupt:
@@ -92,8 +93,9 @@ class HeadTraining:
     def save(self) -> None:
         """Writes the checkpoint, if there is a folder for it."""
         if self.path is not None:
-            progress = {"history": self.history, "best_epoch": self.best_epoch}
-            save_checkpoint(self.path, self.trainer.state(), self.best, progress)
+            chosen = self.selection
+            progress = {"history": self.history, "best_epoch": chosen.best_epoch}
+            save_checkpoint(self.path, self.trainer.state(), chosen.best, progress)
 
     def forget(self) -> None:
         """Removes the checkpoint, once the heads are safe elsewhere."""
@@ -108,8 +110,9 @@ class HeadTraining:
             head.standardise.adapt(*statistics(features, rows))
         found = load_checkpoint(self.path, self.trainer.state()) if self.path else None
         if found:
-            self.best, progress = found
-            self.history, self.best_epoch = progress["history"], progress["best_epoch"]
+            self.selection.best, progress = found
+            self.selection.best_epoch = progress["best_epoch"]
+            self.history = progress["history"]
 
     def _one_epoch(self, on_pairs: Callable[[int], None] = lambda count: None) -> None:
         start, number = time.monotonic(), len(self.history)
@@ -129,7 +132,7 @@ class HeadTraining:
         if self.val is not None and self._is_evaluated(number):
             row |= {f"val/{name}": value for name, value in self._evaluate().items()}
         self.history.append(row)
-        self._keep_best(row)
+        self.selection.consider(self.history, self._weights)
         losses = [entry["loss"] for entry in self.history]
         chance = self.loss.chance_level(self.settings.batch_size)
         self.warn(diagnosis.check_loss(losses, chance))
@@ -147,35 +150,18 @@ class HeadTraining:
         self.warn(diagnosis.check_embeddings(images, texts))
         return validation_metrics(images, texts, self.val)
 
-    def _keep_best(self, row: dict[str, float]) -> None:
-        name = f"val/{self.settings.select_by}"
-        if self.settings.checkpoint == "last" or name not in row:
-            if self.settings.checkpoint == "best" and "val/recall_sum" in row:
-                raise InputError(
-                    f"phase1.select_by is {self.settings.select_by!r}, which is not "
-                    f"measured. Measured: {_names(row)}."
-                )
-            return
-        before = self.history[self.best_epoch][name] if self.best_epoch >= 0 else None
-        sign = -1 if "median_rank" in name or "mean_rank" in name else 1
-        if before is None or sign * row[name] > sign * before:
-            self.best_epoch = len(self.history) - 1
-            self.trainer.swap_averages()
-            self.best = [v.numpy() for v in self.heads.variables]
-            self.trainer.swap_averages()
-
-    def _should_stop(self) -> bool:
-        """No gain for `patience` evaluations."""
-        if self.best_epoch < 0:
-            return False
-        name = f"val/{self.settings.select_by}"
-        later = [row for row in self.history[self.best_epoch + 1 :] if name in row]
-        return len(later) >= self.settings.patience
+    def _weights(self) -> list[np.ndarray]:
+        """Values of the heads, averaged if there are averages."""
+        self.trainer.swap_averages()
+        values = [v.numpy() for v in self.heads.variables]
+        self.trainer.swap_averages()
+        return values
 
     def _finish(self) -> None:
         """Leaves the chosen weights in the heads."""
-        if self.best:
-            for variable, value in zip(self.heads.variables, self.best, strict=True):
+        best = self.selection.best
+        if best:
+            for variable, value in zip(self.heads.variables, best, strict=True):
                 variable.assign(value)
         else:
             self.trainer.swap_averages()
@@ -198,7 +184,7 @@ class HeadTraining:
 
 
 def validation_metrics(
-    images: np.ndarray, texts: np.ndarray, pairs: PairFeatures
+    images: np.ndarray, texts: np.ndarray, pairs: Pairs
 ) -> dict[str, float]:
     """Both directions' metrics and their `recall_sum` (R@1 + R@5 + R@10, both)."""
     ranks = retrieval_ranks(
@@ -214,7 +200,3 @@ def validation_metrics(
         found |= {f"{side}/{name}": value for name, value in metrics.items()}
     names = [f"{side}/recall@{k}" for side in sides for k in (1, 5, 10)]
     return found | {"recall_sum": sum(found[name] for name in names)}
-
-
-def _names(row: dict[str, float]) -> str:
-    return ", ".join(name[4:] for name in row if name.startswith("val/"))

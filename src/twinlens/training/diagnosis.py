@@ -11,6 +11,7 @@ from twinlens.metrics import is_collapsed
 
 PATIENCE_EPOCHS = 3  # an untrained head needs a few epochs to leave chance level
 NEAR_CHANCE = 0.98  # of the loss at chance level
+FEW_PAIRS = 16  # in a step; fewer negatives teach little
 COMMON_FRACTION = 0.5  # of pictures that share one caption
 
 
@@ -29,12 +30,15 @@ def check_captions(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def check_loss(losses: list[float], chance_level: float) -> list[str]:
+def check_loss(
+    losses: list[float], chance_level: float, phase: str = "phase1"
+) -> list[str]:
     """Warnings about a loss that stays where it started.
 
     Args:
         losses: mean training loss of each epoch so far.
         chance_level: loss of a model that cannot tell pairs apart.
+        phase: whose settings to name.
     """
     recent = losses[-PATIENCE_EPOCHS:]
     if len(recent) < PATIENCE_EPOCHS or min(recent) < NEAR_CHANCE * chance_level:
@@ -42,19 +46,49 @@ def check_loss(losses: list[float], chance_level: float) -> list[str]:
     return [
         f"The loss stays at {recent[-1]:.3f}; a model that cannot tell pairs apart "
         f"has {chance_level:.3f}. Do the captions belong to their pictures? Is "
-        "phase1.learning_rate far too small or too large?"
+        f"{phase}.learning_rate far too small or too large?"
     ]
 
 
-def check_embeddings(images: np.ndarray, texts: np.ndarray) -> list[str]:
+def check_embeddings(
+    images: np.ndarray, texts: np.ndarray, phase: str = "phase1"
+) -> list[str]:
     """Warnings about embeddings that are all the same point."""
     sides = {"pictures": images, "captions": texts}
     return [
         f"The embeddings of all {side} have collapsed to one point: every search "
-        "would find the same. Lower phase1.learning_rate, or take another loss "
+        f"would find the same. Lower {phase}.learning_rate, or take another loss "
         "(a triplet loss on the hardest negatives does this early)."
         for side, embeddings in sides.items()
         if len(embeddings) > 1 and is_collapsed(embeddings)
+    ]
+
+
+def check_destroyed(start: dict[str, float], row: dict[str, float]) -> list[str]:
+    """Warnings about a phase 2 that falls under the level of phase 1.
+
+    Args:
+        start: metrics on val before the first step.
+        row: the last epoch, with `val/` metrics where it was evaluated.
+    """
+    before, now = start["recall_sum"], row.get("val/recall_sum")
+    if now is None or now >= before:
+        return []
+    return [
+        f"Validation is under the level of phase 1 (recall_sum {now:.3f}, before "
+        f"{before:.3f}): the learning rates undo what phase 1 learned. Lower "
+        "phase2.image_learning_rate and phase2.text_learning_rate."
+    ]
+
+
+def check_negatives(pairs: int) -> list[str]:
+    """Warnings about a step in which too few pairs meet."""
+    if pairs >= FEW_PAIRS:
+        return []
+    return [
+        f"Only {pairs} pairs meet in a step, so a caption has {pairs - 1} wrong "
+        "pictures to tell from: too easy to teach much. Raise phase2.batch_size, or "
+        "phase2.negatives where memory is short."
     ]
 
 

@@ -147,8 +147,7 @@ def _calls(pairs: PairFeatures, epoch: Epoch) -> Iterator[tuple]:
     """
     steps, batch_size = epoch.pictures.shape
     size = min(steps, max(1, CALL_PAIRS // batch_size))
-    views = pairs.images.shape[1] if pairs.images.ndim == 3 else 1
-    image_rows = pairs.image_rows[epoch.pictures] * views + epoch.views
+    image_rows = pairs.image_rows[epoch.pictures] * pairs.views + epoch.views
     for start in range(0, steps, size):
         count = min(size, steps - start)
         yield (

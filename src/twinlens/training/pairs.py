@@ -1,6 +1,7 @@
 """Pictures and captions as rows of two feature arrays, and the order of an epoch."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,11 @@ class PairFeatures:
 
     def __len__(self) -> int:
         return len(self.image_rows)
+
+    @property
+    def views(self) -> int:
+        """Cached views a picture."""
+        return self.images.shape[1] if self.images.ndim == 3 else 1
 
     @property
     def picture_of_caption(self) -> np.ndarray:
@@ -74,7 +80,24 @@ class Epoch:
     views: np.ndarray
 
 
-def epoch_order(pairs: PairFeatures, batch_size: int, seed: int, epoch: int) -> Epoch:
+class Pairs(Protocol):
+    """What an order is drawn from; see `PairFeatures`."""
+
+    text_rows: np.ndarray
+    first_caption: np.ndarray
+    views: int
+
+    def __len__(self) -> int: ...
+
+    @property
+    def picture_of_caption(self) -> np.ndarray:
+        """`(captions,)` the position of each caption's picture."""
+        ...
+
+
+def epoch_order(
+    pairs: Pairs, batch_size: int, seed: int, epoch: int, phase: str = "phase1"
+) -> Epoch:
     """Each picture at most once, with one of its captions and views, drawn.
 
     Depends on nothing but `seed` and `epoch`, so that a resumed run sees the same.
@@ -86,19 +109,18 @@ def epoch_order(pairs: PairFeatures, batch_size: int, seed: int, epoch: int) -> 
     steps = len(pairs) // batch_size
     if steps == 0:
         raise InputError(
-            f"phase1.batch_size is {batch_size}, but the training split has only "
-            f"{len(pairs)} pictures. Set phase1.batch_size to {len(pairs)} or less."
+            f"{phase}.batch_size is {batch_size}, but the training split has only "
+            f"{len(pairs)} pictures. Set {phase}.batch_size to {len(pairs)} or less."
         )
     random = np.random.default_rng([seed, epoch])
     pictures = random.permutation(len(pairs))[: steps * batch_size]
     counts = np.diff(pairs.first_caption)[pictures]
     caption = pairs.first_caption[pictures] + random.integers(0, counts)
-    views = pairs.images.shape[1] if pairs.images.ndim == 3 else 1
     shape = (steps, batch_size)
     return Epoch(
         pictures.reshape(shape),
         pairs.text_rows[caption].reshape(shape),
-        random.integers(0, views, size=len(pictures)).reshape(shape),
+        random.integers(0, pairs.views, size=len(pictures)).reshape(shape),
     )
 
 

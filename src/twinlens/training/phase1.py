@@ -43,7 +43,8 @@ def train_phase1(
 
     heads = training.run(on_epoch)
     last = len(training.history) - 1
-    best = training.best_epoch if training.best_epoch >= 0 else last
+    chosen = training.selection.best_epoch
+    best = chosen if chosen >= 0 else last
     run.write_json(
         "training.json",
         {

@@ -1,0 +1,62 @@
+"""Whole splits through a dual encoder, from files and texts to embeddings."""
+
+import numpy as np
+import tensorflow as tf
+
+from twinlens.data import images
+from twinlens.encoders import ImageEncoder, TextEncoder
+from twinlens.encoders.text import pack
+from twinlens.model import DualEncoder
+from twinlens.progress import Progress
+from twinlens.training.raw import AHEAD
+
+IMAGE_BATCH = 32
+TEXT_BATCH = 128
+
+
+class SplitEncoder:
+    """Compiled once, used for every evaluation of the same model.
+
+    Args:
+        model: a dual encoder.
+        image_encoder, text_encoder: whose preprocessing it is.
+    """
+
+    def __init__(
+        self, model: DualEncoder, image_encoder: ImageEncoder, text_encoder: TextEncoder
+    ) -> None:
+        self.size, self.resize = image_encoder.image_size, image_encoder.resize
+        self._images = tf.function(lambda pixels: model.encode_image(pixels))
+        self._texts = tf.function(
+            lambda texts: model.encode_text(pack(text_encoder.tokenize(texts))),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+        )
+
+    def encode_images(self, paths: np.ndarray) -> np.ndarray:
+        """`(pictures,)` files to `(pictures, embedding_dim)` float32 unit vectors."""
+        data = tf.data.Dataset.from_tensor_slices(paths.astype(str))
+        data = data.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
+        data = data.batch(IMAGE_BATCH).prefetch(AHEAD)
+        found = []
+        with Progress("encoding pictures", len(paths), "pictures") as progress:
+            for pixels in data:
+                found.append(self._images(pixels).numpy())
+                progress.advance(len(pixels))
+        return np.concatenate(found)
+
+    def encode_texts(self, texts: np.ndarray) -> np.ndarray:
+        """`(texts,)` strings to `(texts, embedding_dim)` float32 unit vectors."""
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        found = []
+        with Progress("encoding captions", len(texts), "captions") as progress:
+            for start in range(0, len(texts), TEXT_BATCH):
+                part = texts[order[start : start + TEXT_BATCH]]
+                found.append(self._texts(tf.constant(part.astype(str))).numpy())
+                progress.advance(len(part))
+        joined = np.concatenate(found)
+        back = np.empty_like(joined)
+        back[order] = joined
+        return back
+
+    def _load(self, path):
+        return images.prepare(tf.io.read_file(path), self.size, self.resize)

@@ -1,0 +1,274 @@
+"""The course of phase 2: epochs on raw pictures, checkpoints, the best weights."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from twinlens.config import Config
+from twinlens.encoders import ImageEncoder, TextEncoder
+from twinlens.errors import InputError
+from twinlens.model import DualEncoder, Heads
+from twinlens.progress import Progress
+from twinlens.training import diagnosis
+from twinlens.training.build import build_loss, build_optimizer
+from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
+from twinlens.training.course import validation_metrics
+from twinlens.training.encoding import SplitEncoder
+from twinlens.training.finetune import FineTuner, Part, prepare_tower
+from twinlens.training.pairs import epoch_order
+from twinlens.training.raw import RawBatches, RawPairs
+from twinlens.training.selection import Selection
+
+CHECKPOINT_EVERY_SECONDS = 120.0  # what a kill can cost at most
+STATISTICS_BATCHES = 30  # passes after which 0.9 ** 30 = 4 % of the old ones is left
+
+
+class FineTuning:
+    """Fine-tunes encoders and heads on the pairs of a split, watched on another.
+
+    Args:
+        train, val: pairs to learn from and to watch; `val=None` never looks.
+        image_encoder, text_encoder: where they start.
+        heads: of phase 1; they are changed.
+        config: all settings.
+        folder: where the checkpoint is kept; `None` keeps none.
+        say: shows a line to the person.
+    """
+
+    def __init__(
+        self,
+        train: RawPairs,
+        val: RawPairs | None,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        heads: Heads,
+        config: Config,
+        folder: Path | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.train, self.val, self.config = train, val, config
+        self.settings = settings = config.phase2
+        self.say, self.warn = say, diagnosis.Warnings(say)
+        self.path = folder / "checkpoint.npz" if folder else None
+        self.model = DualEncoder(image_encoder.model, text_encoder.model, heads)
+        self.loss = build_loss(config.loss)
+        self._chunks = _batches_a_step(settings.batch_size, settings.negatives)
+        self.step_pairs = settings.batch_size * self._chunks
+        self.steps = len(self._order(0).pictures) // self._chunks
+        self.tuner = self._tuner()
+        self.batches = RawBatches(
+            train, image_encoder, text_encoder, settings, config.seed
+        )
+        self.encoder = SplitEncoder(self.model, image_encoder, text_encoder)
+        self.selection = Selection(settings, "phase2")
+        self.warn(diagnosis.check_negatives(self.step_pairs))
+        self.history: list[dict[str, Any]] = []
+        self.start: dict[str, float] = {}
+        self.step, self._loss_sum = 0, 0.0
+
+    def run(self, on_epoch: Callable[[list[dict[str, Any]]], None]) -> DualEncoder:
+        """Fine-tunes to the end, from the checkpoint if there is one.
+
+        `on_epoch` gets the history after each epoch.
+        """
+        self._resume()
+        if self.val is not None and not self.start:
+            self.start = self._evaluate()
+        while len(self.history) < self.settings.epochs:
+            if self.selection.should_stop(self.history):
+                break
+            try:
+                self._one_epoch()
+            except KeyboardInterrupt:  # perhaps in a step: what is saved is whole
+                raise KeyboardInterrupt(self._interrupted()) from None
+            on_epoch(self.history)
+            self.save()
+        self._finish()
+        return self.model
+
+    def save(self) -> None:
+        """Writes the checkpoint, if there is a folder for it."""
+        if self.path is None:
+            return
+        progress = {
+            "history": self.history,
+            "start": self.start,
+            "best_epoch": self.selection.best_epoch,
+            "step": self.step,
+            "loss_sum": self._loss_sum,
+        }
+        save_checkpoint(self.path, self.tuner.state(), self.selection.best, progress)
+        self._saved_at = time.monotonic()
+
+    def forget(self) -> None:
+        """Removes the checkpoint, once the model is safe elsewhere."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    # === Set-up ===
+    def _order(self, number: int):
+        return epoch_order(
+            self.train, self.settings.batch_size, self.config.seed, number, "phase2"
+        )
+
+    def _tuner(self) -> FineTuner:
+        settings, parts = self.settings, []
+        towers = (
+            ("image_encoder", self.model.image_model, settings.image_learning_rate),
+            ("text_encoder", self.model.text_model, settings.text_learning_rate),
+        )
+        for name, tower, rate in towers:
+            random = getattr(self.config, name).weights == "none"
+            prepare_tower(tower, learns=rate > 0, from_random=random)
+            if rate > 0:
+                parts.append(self._part(name, tower.trainable_weights, rate))
+        head_weights = self.model.heads.trainable_weights
+        parts.append(self._part("heads", head_weights, settings.learning_rate))
+        return FineTuner(
+            self.model, self.loss, parts, settings.clip_norm, settings.ema_decay
+        )
+
+    def _part(self, name: str, weights: list, rate: float) -> Part:
+        settings = self.settings.model_copy(update={"learning_rate": rate})
+        return Part(name, weights, build_optimizer(settings, self.steps))
+
+    def _resume(self) -> None:
+        found = load_checkpoint(self.path, self.tuner.state()) if self.path else None
+        if found:
+            self.selection.best, progress = found
+            self.selection.best_epoch = progress["best_epoch"]
+            self.history, self.start = progress["history"], progress["start"]
+            self.step, self._loss_sum = progress["step"], progress["loss_sum"]
+        self._saved_at = time.monotonic()
+
+    # === An epoch ===
+    def _one_epoch(self) -> None:
+        number, begun = len(self.history), time.monotonic()
+        first = self.step
+        self._steps_of(number)
+        seconds = time.monotonic() - begun
+        row: dict[str, Any] = {
+            "epoch": number + 1,
+            "loss": self._loss_sum / self.steps,
+            "scale": float(self.model.heads.similarity.scale()),
+            "learning_rate": float(self.tuner.parts[-1].optimizer.learning_rate),
+            "pairs_per_second": (self.steps - first) * self.step_pairs / seconds,
+        }
+        if self.val is not None and self._is_evaluated(number):
+            row |= {
+                f"val/{name}": value for name, value in self._evaluate(number).items()
+            }
+        self.history.append(row)
+        self.step, self._loss_sum = 0, 0.0
+        self.selection.consider(self.history, self._weights)
+        self._diagnose()
+
+    def _steps_of(self, number: int) -> None:
+        order, chunks = self._order(number), self._chunks
+        data = iter(
+            self.batches(order, number, self.step * chunks, self.steps * chunks)
+        )
+        what = f"fine-tuning, epoch {number + 1} of {self.settings.epochs}"
+        total, done = (n * self.step_pairs for n in (self.steps, self.step))
+        with Progress(what, total, "pictures", done) as progress:
+            while self.step < self.steps:
+                loss = self._one_step(order, number, data)
+                self._loss_sum += loss
+                self.step += 1
+                progress.advance(self.step_pairs, f"loss {loss:.3f}")
+                if time.monotonic() - self._saved_at > CHECKPOINT_EVERY_SECONDS:
+                    self.save()
+
+    def _one_step(self, order, number: int, data) -> float:
+        """One step on the next batches; those of a cached step are read twice."""
+        first, chunks = self.step * self._chunks, self._chunks
+        try:
+            if chunks == 1:
+                loss = self.tuner.step(lambda: [next(data)], 1)
+            else:
+                part = (order, number, first, first + chunks)
+                loss = self.tuner.step(lambda: self.batches(*part), chunks)
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"A picture could not be read in epoch {number + 1}, step "
+                f"{self.step + 1}: {error.message.splitlines()[0]} The last checkpoint "
+                "is kept: put the picture back and give the same command again."
+            ) from None
+        if not np.isfinite(loss):
+            pictures = order.pictures[first : first + chunks].ravel()
+            names = ", ".join(map(str, self.train.image_ids[pictures]))
+            raise InputError(
+                f"The loss became {loss} in epoch {number + 1}, step {self.step + 1}, "
+                f"on the pictures {names}. The last good checkpoint is kept. Lower "
+                "phase2.learning_rate and the encoders' rates, or set phase2.clip_norm."
+            )
+        return loss
+
+    # === Evaluation ===
+    def _is_evaluated(self, number: int) -> bool:
+        last = number + 1 == self.settings.epochs
+        return last or (number + 1) % self.settings.evaluate_every == 0
+
+    def _evaluate(self, number: int = -1) -> dict[str, float]:
+        """Retrieval metrics on val, of the averaged weights if there are any."""
+        if number >= 0:
+            self._update_statistics(number)
+        self.tuner.swap_averages()
+        images = self.encoder.encode_images(self.val.paths)
+        texts = self.encoder.encode_texts(self.val.texts)[self.val.text_rows]
+        self.tuner.swap_averages()
+        self.warn(diagnosis.check_embeddings(images, texts, "phase2"))
+        return validation_metrics(images, texts, self.val)
+
+    def _update_statistics(self, number: int) -> None:
+        trains = self.config.image_encoder.weights == "none"
+        if trains and self.settings.image_learning_rate:
+            count = min(STATISTICS_BATCHES, self.steps * self._chunks)
+            self.tuner.update_statistics(
+                self.batches(self._order(number), number, 0, count)
+            )
+
+    def _weights(self) -> list[np.ndarray]:
+        self.tuner.swap_averages()
+        values = [v.numpy() for v in self.model.variables]
+        self.tuner.swap_averages()
+        return values
+
+    def _finish(self) -> None:
+        """Leaves the chosen weights in the model."""
+        if not self.selection.best:
+            self.tuner.swap_averages()
+            return
+        for variable, value in zip(
+            self.model.variables, self.selection.best, strict=True
+        ):
+            variable.assign(value)
+
+    def _diagnose(self) -> None:
+        losses = [row["loss"] for row in self.history]
+        chance = self.loss.chance_level(self.step_pairs)
+        self.warn(diagnosis.check_loss(losses, chance, "phase2"))
+        if self.start:
+            self.warn(diagnosis.check_destroyed(self.start, self.history[-1]))
+
+    def _interrupted(self) -> str:
+        return (
+            f"Interrupted in epoch {len(self.history) + 1} after {self.step} of "
+            f"{self.steps} steps. The same command goes on from the last checkpoint."
+        )
+
+
+def _batches_a_step(batch_size: int, negatives: int) -> int:
+    if not negatives:
+        return 1
+    if negatives % batch_size:
+        raise InputError(
+            f"phase2.negatives is {negatives}, which is no multiple of "
+            f"phase2.batch_size = {batch_size}. Set it to "
+            f"{max(1, round(negatives / batch_size)) * batch_size}."
+        )
+    return negatives // batch_size

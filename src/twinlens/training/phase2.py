@@ -1,0 +1,128 @@
+"""Phase 2: encoders and heads learn together, from where phase 1 ended."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+
+from twinlens.config import differences
+from twinlens.errors import InputError
+from twinlens.experiment import Experiment
+from twinlens.model import DualEncoder, Heads
+from twinlens.runs import Run, open_run
+from twinlens.training.finetuning import FineTuning
+from twinlens.training.phase1 import TensorBoardLog, load_heads
+
+SHARED = ("data.", "image_encoder.", "text_encoder.", "head.")  # with phase 1
+
+
+def phase1_run(config, source: str = "") -> Run:
+    """The run that phase 2 goes on from.
+
+    Args:
+        config: settings of phase 2.
+        source: a run's folder or name; by default the phase-1 run of the same name.
+
+    Raises:
+        InputError: there is none, or its encoders, heads or data are others.
+    """
+    folder = Path(config.runs) / f"{config.name}-phase1"
+    if not source and not (folder / "config.toml").exists():
+        raise InputError(
+            f"Phase 2 goes on from phase 1, but there is no run in {folder}. Give the "
+            "same command with --phase 1 first, or name another run with --from."
+        )
+    run = open_run(source or folder)
+    if not run.heads_path.exists():
+        raise InputError(
+            f"{run.folder} is no phase-1 run (it has no {run.heads_path.name}). "
+            "Name one with --from."
+        )
+    changed = {
+        name: pair
+        for name, pair in differences(run.config, config).items()
+        if name.startswith(SHARED)
+    }
+    if changed:
+        lines = [
+            f"  {name}: {a!r} there, {b!r} now" for name, (a, b) in changed.items()
+        ]
+        raise InputError(
+            f"{run.folder} was trained with other settings, so its heads do not fit:\n"
+            + "\n".join(lines)
+            + "\nTake these settings, or train phase 1 with the ones you want."
+        )
+    return run
+
+
+def train_phase2(
+    experiment: Experiment,
+    run: Run,
+    source: Run,
+    say: Callable[[str], None] = print,
+) -> DualEncoder:
+    """Fine-tunes a run and leaves its model in the run's folder and in `models`.
+
+    Args:
+        experiment: its data and encoders; the encoders are changed.
+        run: the folder; a training that was interrupted there goes on.
+        source: the phase-1 run it starts from.
+        say: shows a line to the person.
+    """
+    begun = time.monotonic()
+    config = experiment.config
+    val = "val" in set(experiment.table["split"])
+    tuning = FineTuning(
+        experiment.raw_pairs("train"),
+        experiment.raw_pairs("val") if val else None,
+        experiment.image_encoder,
+        experiment.text_encoder,
+        load_heads(source),
+        config,
+        run.folder,
+        say,
+    )
+    logs = TensorBoardLog(run.folder / "tensorboard")
+
+    def on_epoch(history: list[dict[str, float]]) -> None:
+        run.write_metrics(history)
+        logs.write(history)
+
+    model = tuning.run(on_epoch)
+    last = len(tuning.history) - 1
+    best = tuning.selection.best_epoch
+    run.write_json(
+        "training.json",
+        {
+            "epochs": len(tuning.history),
+            "kept_epoch": (best if best >= 0 else last) + 1,
+            "seconds": round(time.monotonic() - begun, 1),
+            "pairs_per_second": tuning.history[-1]["pairs_per_second"],
+            "from": str(source.folder),
+            "start": tuning.start,
+        },
+    )
+    partial = run.folder / "partial.keras"
+    model.save(partial)
+    partial.replace(run.model_path)
+    tuning.forget()
+    models = Path(config.models)
+    models.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run.model_path, models / f"{config.name}.keras")
+    return model
+
+
+def load_trained(run: Run) -> Heads | DualEncoder:
+    """What a run trained: the heads of phase 1, or the whole model of phase 2."""
+    if run.model_path.exists():
+        return load_model(run.model_path)
+    return load_heads(run)
+
+
+def load_model(path: str | Path) -> DualEncoder:
+    """A dual encoder from its `.keras` file."""
+    import keras_hub  # noqa: F401 - registers the text encoder's layers
+
+    return keras.saving.load_model(path, safe_mode=True, compile=False)

@@ -1,0 +1,144 @@
+"""Pictures and captions as files and texts: what the encoders themselves learn from."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from twinlens.config import Phase2Settings
+from twinlens.data import images
+from twinlens.encoders import ImageEncoder, TextEncoder
+from twinlens.encoders.text import pack
+from twinlens.training.pairs import Epoch
+
+AHEAD = 2  # batches that wait, so that the networks never do
+ANY_ASPECT = (3 / 4, 4 / 3)  # of a crop, relative to the picture's
+SAME = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class RawPairs:
+    """The pairs of one split, as files and texts.
+
+    Attributes:
+        image_ids: `(pictures,)` names.
+        paths: `(pictures,)` files.
+        texts: `(texts,)` distinct captions.
+        text_rows: `(captions,)` the text of each caption, grouped by picture.
+        first_caption: `(pictures + 1,)`: the captions of picture `i` are
+            `text_rows[first_caption[i]:first_caption[i + 1]]`.
+    """
+
+    image_ids: np.ndarray
+    paths: np.ndarray
+    texts: np.ndarray
+    text_rows: np.ndarray
+    first_caption: np.ndarray
+    views = 1
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def picture_of_caption(self) -> np.ndarray:
+        """`(captions,)` the position of each caption's picture."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first_caption))
+
+
+def raw_pairs(table: pd.DataFrame, broken: Iterable[str] = ()) -> RawPairs:
+    """The pairs of a caption table, without broken pictures.
+
+    Pictures stand in the order of the table, captions in the order of pictures, as
+    in `pair_features`.
+    """
+    table = table[~table["image_id"].isin(list(broken))]
+    pictures, names = pd.factorize(table["image_id"].to_numpy(dtype=object))
+    order = np.argsort(pictures, kind="stable")
+    first_rows = np.searchsorted(pictures[order], np.arange(len(names) + 1))
+    text_rows, texts = pd.factorize(table["caption"].to_numpy(dtype=object))
+    paths = table["image_path"].to_numpy(dtype=object)[order][first_rows[:-1]]
+    return RawPairs(names, paths, texts, text_rows[order], first_rows)
+
+
+class Batch(NamedTuple):
+    """A batch of pairs.
+
+    Attributes:
+        pixels: `(batch, size, size, 3)` float32, 0…255.
+        tokens: what the text model takes, each `(batch, length)` int32.
+        ids: `(batch, 2)` int32: picture and text of each pair, as losses want them.
+    """
+
+    pixels: tf.Tensor
+    tokens: dict[str, tf.Tensor]
+    ids: tf.Tensor
+
+
+class RawBatches:
+    """Decodes, augments and tokenises ahead of the training.
+
+    Args:
+        pairs: of the training split.
+        image_encoder, text_encoder: whose preprocessing it is.
+        settings: which augmentations.
+        seed: of the augmentations.
+    """
+
+    def __init__(
+        self,
+        pairs: RawPairs,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        settings: Phase2Settings,
+        seed: int,
+    ) -> None:
+        self.pairs, self.settings, self.seed = pairs, settings, seed
+        self.size, self.resize = image_encoder.image_size, image_encoder.resize
+        self.tokenize = text_encoder.tokenize
+
+    def __call__(
+        self, epoch: Epoch, number: int, first: int, last: int
+    ) -> tf.data.Dataset:
+        """Steps `first` to `last - 1` of epoch `number`; the same at every call."""
+        pictures = epoch.pictures[first:last].ravel()
+        text_rows = epoch.text_rows[first:last].ravel()
+        batch_size = epoch.pictures.shape[1]
+        places = np.arange(first * batch_size, last * batch_size)
+        draws = np.random.default_rng([self.seed, number]).integers(2**31)
+        seeds = np.stack([np.full(len(places), draws), places], axis=1)
+        rows = (
+            self.pairs.paths[pictures].astype(str),
+            self.pairs.texts[text_rows].astype(str),
+            np.stack([pictures, text_rows], axis=1).astype(np.int32),
+            seeds.astype(np.int32),
+        )
+        data = tf.data.Dataset.from_tensor_slices(rows)
+        data = data.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
+        data = data.batch(batch_size).map(self._tokenized)
+        return data.prefetch(AHEAD)
+
+    def _load(self, path, text, ids, seed):
+        contents = tf.io.read_file(path)
+        return self._pixels(contents, seed), text, ids
+
+    def _pixels(self, contents, seed):
+        s = self.settings
+        if s.crop == 1 and not s.flip and not s.colour:
+            return images.prepare(contents, self.size, self.resize)
+        image = images.augment(
+            images.decode(contents, enough=images.ENOUGH * self.size),
+            seed,
+            area_range=(s.crop, 1.0),
+            aspect_range=SAME if s.crop == 1 else ANY_ASPECT,
+            flip=s.flip,
+            brightness=s.colour,
+            contrast=s.colour,
+            saturation=s.colour,
+        )
+        return images.fit(image, self.size, self.resize)
+
+    def _tokenized(self, pixels, texts, ids):
+        return Batch(pixels, pack(self.tokenize(texts)), ids)

@@ -1,0 +1,187 @@
+"""Phase 2 as its user sees it: from phase 1 to a model, interrupted or not."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import run
+
+from twinlens.config import config_from
+from twinlens.errors import InputError
+from twinlens.experiment import Experiment
+from twinlens.model import DualEncoder
+from twinlens.runs import Run
+from twinlens.training import finetuning
+from twinlens.training.course import validation_metrics
+from twinlens.training.finetuning import FineTuning
+from twinlens.training.phase1 import load_heads
+from twinlens.training.phase2 import load_model
+
+EXTRA = [
+    "phase2.epochs=1",
+    "phase2.batch_size=4",
+    "phase2.image_learning_rate=1e-4",
+    "phase2.evaluate_every=1",
+]
+
+
+def fine_tune(home, *more, settings=()):
+    overrides = [*home.settings, *EXTRA, f"models={home.folder / 'models'}", *settings]
+    parts = (part for each in overrides for part in ("--set", each))
+    return run("train", "--phase", 2, *parts, *more)
+
+
+@pytest.fixture(scope="module")
+def tuned(home, trained):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tiny._image_encoder", image_encoder_anew)
+        patch.setattr("tiny._text_encoder", text_encoder_anew)
+        said = fine_tune(home)
+    assert said.code == 0, said.err
+    folder = home.folder / "runs" / "tiny-phase2"
+    return SimpleNamespace(said=said, folder=folder, run=Run(folder))
+
+
+def image_encoder_anew(**settings):
+    from twinlens.encoders import image_encoder
+
+    return image_encoder(**settings)
+
+
+def text_encoder_anew(corpus, **settings):
+    from twinlens.encoders import text_encoder
+
+    return text_encoder(corpus=corpus, **settings)
+
+
+def tuning_of(home, trained, folder=None, *settings):
+    """A fine-tuning from the shared phase-1 run, on encoders of its own."""
+    plain = Run(trained.folder).config.model_dump()
+    for each in (*EXTRA, *settings):
+        name, value = each.removeprefix("phase2.").split("=")
+        plain["phase2"][name] = json.loads(value)
+    experiment = Experiment(config_from(plain, "test"))
+    experiment.pairs("val")  # features of the encoders before they change
+    return FineTuning(
+        experiment.raw_pairs("train"),
+        experiment.raw_pairs("val"),
+        experiment.image_encoder,
+        experiment.text_encoder,
+        load_heads(Run(trained.folder)),
+        experiment.config,
+        folder,
+        lambda line: None,
+    ), experiment
+
+
+def test_step_zero_measures_as_phase_1_ended(home, trained):
+    tuning, experiment = tuning_of(home, trained)
+    pairs = experiment.pairs("val")
+    heads = load_heads(Run(trained.folder))
+    images = heads.image_head(pairs.images[pairs.image_rows]).numpy()
+    texts = heads.text_head(pairs.texts[pairs.text_rows]).numpy()
+    expected = validation_metrics(images, texts, pairs)
+    found = tuning._evaluate()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-3), name
+
+
+def test_it_leaves_a_model_a_comparison_and_an_evaluation(home, tuned):
+    assert (home.folder / "models" / "tiny.keras").exists()
+    assert not (tuned.folder / "checkpoint.npz").exists()
+    rows = json.loads((tuned.folder / "comparison.json").read_text("utf-8"))
+    assert {"metric", "a", "b", "difference", "p_value"} == set(rows[0])
+    found = tuned.run.read_json("evaluation.json")
+    by_metric = {row["metric"]: row["b"] for row in rows}
+    name = "text_to_image/recall@1"
+    assert found["metrics"][name]["value"] == pytest.approx(by_metric[name])
+    assert len(pd.read_csv(tuned.folder / "metrics.csv")) == 1
+    assert "phase 1 and phase 2 on 'test', paired" in tuned.said.out
+
+
+def test_the_model_loads_and_encodes(home, tuned):
+    model = load_model(home.folder / "models" / "tiny.keras")
+    assert isinstance(model, DualEncoder)
+    vectors = model.encode_image(np.full((1, 75, 75, 3), 9.0, "float32")).numpy()
+    assert np.linalg.norm(vectors) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_finished_run_is_measured_again_without_training(home, tuned):
+    before = tuned.run.read_json("evaluation.json")
+    again = run("evaluate", tuned.folder)
+    assert again.code == 0, again.err
+    assert tuned.run.read_json("evaluation.json") == before
+
+
+def test_a_stopped_training_ends_with_the_same_bits(
+    home, trained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY_SECONDS", 0.0)
+    more = ("phase2.epochs=2", "phase2.image_learning_rate=0")  # quick to compile
+    whole, _ = tuning_of(home, trained, None, *more)
+    whole.run(lambda history: None)
+    stopped, _ = tuning_of(home, trained, tmp_path, *more)
+    one_step, calls = FineTuning._one_step, []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 5:  # of 2 epochs of 3 steps: in the second epoch
+            raise KeyboardInterrupt
+        return one_step(self, *arguments)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(KeyboardInterrupt, match="epoch 2"),
+    ):
+        patch.setattr(FineTuning, "_one_step", interrupted)
+        stopped.run(lambda history: None)
+    resumed, _ = tuning_of(home, trained, tmp_path, *more)
+    resumed.run(lambda history: None)
+    assert [row["loss"] for row in resumed.history] == [
+        row["loss"] for row in whole.history
+    ]
+    for a, b in zip(resumed.model.variables, whole.model.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+
+# === What the user can get wrong ===
+
+
+def test_without_phase_1_the_error_says_what_to_do(home):
+    said = fine_tune(home, "--name", "nothing")
+    assert said.code == 1 and "--phase 1 first, or name another run" in said.err
+
+
+def test_a_phase_1_run_of_other_heads_is_named(home, trained):
+    said = fine_tune(home, "--from", trained.folder, settings=["head.hidden_dim=17"])
+    assert said.code == 1
+    assert "head.hidden_dim: 16 there, 17 now" in said.err
+
+
+def test_negatives_that_no_batch_divides(home, trained):
+    with pytest.raises(InputError, match="phase2.batch_size = 4. Set it to 8"):
+        tuning_of(home, trained, None, "phase2.negatives=9")
+
+
+def test_a_picture_that_vanishes_is_named_and_the_checkpoint_stays(
+    home, trained, tmp_path
+):
+    tuning, _ = tuning_of(home, trained, tmp_path)
+    lost = tuning.train.paths.copy()
+    lost[:] = "/nowhere/lost.png"
+    tuning.batches.pairs = dataclasses.replace(tuning.train, paths=lost)
+    with pytest.raises(InputError, match="lost.png.*put the picture back"):
+        tuning.run(lambda history: None)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_pictures(home, trained):
+    tuning, _ = tuning_of(home, trained)
+    weight = tuning.model.heads.trainable_weights[0]
+    weight.assign(np.full(weight.shape, np.nan))
+    tuning.start = {"recall_sum": 0.0}  # as if it had been measured
+    with pytest.raises(InputError, match=r"on the pictures .*\.png.*clip_norm"):
+        tuning.run(lambda history: None)
