@@ -178,7 +178,7 @@ def test_mistakes_end_with_a_sentence_and_status_1(home, trained, settings, mess
 
 def test_a_phase_that_is_not_there_is_an_error():
     said = run("train", "--phase", 3)
-    assert said.code == 2 and "not in the range 1<=x<=2" in said.err
+    assert said.code == 2 and "less than or equal to 2" in said.err
 
 
 def test_a_missing_argument_is_a_usage_error():
