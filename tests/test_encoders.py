@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny import draw_data
 
+from twinlens.data import images
 from twinlens.encoders import image_encoder
 from twinlens.encoders.base import SpatialPooling, weights_digest
 from twinlens.encoders.forward import frozen
@@ -79,6 +81,28 @@ def test_random_weights_come_from_the_seed(pixels):
     assert (features(once, pixels) != features(other, pixels)).any()
     assert once.description == again.description
     assert once.description["weights"] != other.description["weights"]
+
+
+def test_a_corpus_gives_random_weights_its_statistics(tmp_path):
+    data = draw_data(tmp_path, pictures=8)
+    files = sorted(map(str, data.parent.glob("*.png")))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    plain = encoder(layer="mixed0")
+    made = image_encoder(
+        weights="none",
+        layer="mixed0",
+        image_size=SIZE,
+        corpus=[*files, str(tmp_path / "broken.png")],
+    )
+    pixels = np.stack([images.load(file, SIZE, "stretch") for file in files])
+    learning = keras.models.clone_model(made.model)
+    learning.set_weights(made.model.get_weights())  # a clone trains
+    np.testing.assert_allclose(
+        features(made, pixels), learning(pixels, training=True), rtol=0.02, atol=1e-3
+    )
+    assert made.description["weights"] == plain.description["weights"]
+    assert made.description != plain.description
+    assert made.model.trainable_weights == []
 
 
 def test_joined_taps_are_each_alone_side_by_side(pixels):

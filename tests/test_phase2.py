@@ -19,11 +19,12 @@ from twinlens.training.course import validation_metrics
 from twinlens.training.finetuning import FineTuning
 from twinlens.training.phase1 import load_heads
 from twinlens.training.phase2 import load_model
+from twinlens.training.selection import Selection
 
 EXTRA = [
     "phase2.epochs=1",
     "phase2.batch_size=4",
-    "phase2.image_learning_rate=1e-4",
+    "phase2.image_learning_rate=0",  # quick to compile; test_finetune trains both
     "phase2.evaluate_every=1",
 ]
 
@@ -77,8 +78,25 @@ def tuning_of(home, trained, folder=None, *settings):
     ), experiment
 
 
-def test_step_zero_measures_as_phase_1_ended(home, trained):
-    tuning, experiment = tuning_of(home, trained)
+def begin_again(tuning, start, folder):
+    """The same object as a new process would make it, without compiling again."""
+    for variable, value in zip(tuning.tuner.state(), start, strict=True):
+        variable.assign(value)
+    tuning.path = folder / "checkpoint.npz"
+    tuning.selection = Selection(tuning.settings, "phase2")
+    tuning.history, tuning.start = [], {}
+    tuning.step, tuning._loss_sum = 0, 0.0
+    return tuning
+
+
+@pytest.fixture(scope="module")
+def shared(home, trained):
+    """One fine-tuning for several tests, in the order of this file."""
+    return tuning_of(home, trained)
+
+
+def test_step_zero_measures_as_phase_1_ended(trained, shared):
+    tuning, experiment = shared
     pairs = experiment.pairs("val")
     heads = load_heads(Run(trained.folder))
     images = heads.image_head(pairs.images[pairs.image_rows]).numpy()
@@ -121,10 +139,12 @@ def test_a_stopped_training_ends_with_the_same_bits(
     home, trained, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY_SECONDS", 0.0)
-    more = ("phase2.epochs=2", "phase2.image_learning_rate=0")  # quick to compile
-    whole, _ = tuning_of(home, trained, None, *more)
+    whole, _ = tuning_of(home, trained, None, "phase2.epochs=2")
+    start = [v.numpy() for v in whole.tuner.state()]
     whole.run(lambda history: None)
-    stopped, _ = tuning_of(home, trained, tmp_path, *more)
+    expected = [v.numpy() for v in whole.model.variables]
+    losses = [row["loss"] for row in whole.history]
+    stopped = begin_again(whole, start, tmp_path)
     one_step, calls = FineTuning._one_step, []
 
     def interrupted(self, *arguments):
@@ -139,13 +159,11 @@ def test_a_stopped_training_ends_with_the_same_bits(
     ):
         patch.setattr(FineTuning, "_one_step", interrupted)
         stopped.run(lambda history: None)
-    resumed, _ = tuning_of(home, trained, tmp_path, *more)
+    resumed = begin_again(stopped, start, tmp_path)
     resumed.run(lambda history: None)
-    assert [row["loss"] for row in resumed.history] == [
-        row["loss"] for row in whole.history
-    ]
-    for a, b in zip(resumed.model.variables, whole.model.variables, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    assert [row["loss"] for row in resumed.history] == losses
+    for variable, value in zip(resumed.model.variables, expected, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
 
 
 # === What the user can get wrong ===
@@ -162,24 +180,23 @@ def test_a_phase_1_run_of_other_heads_is_named(home, trained):
     assert "head.hidden_dim: 16 there, 17 now" in said.err
 
 
-def test_negatives_that_no_batch_divides(home, trained):
+def test_negatives_that_no_batch_divides():
     with pytest.raises(InputError, match="phase2.batch_size = 4. Set it to 8"):
-        tuning_of(home, trained, None, "phase2.negatives=9")
+        finetuning._batches_a_step(4, 9)
 
 
-def test_a_picture_that_vanishes_is_named_and_the_checkpoint_stays(
-    home, trained, tmp_path
-):
-    tuning, _ = tuning_of(home, trained, tmp_path)
+def test_a_picture_that_vanishes_is_named(shared, monkeypatch):
+    tuning, _ = shared
     lost = tuning.train.paths.copy()
     lost[:] = "/nowhere/lost.png"
-    tuning.batches.pairs = dataclasses.replace(tuning.train, paths=lost)
+    pairs = dataclasses.replace(tuning.train, paths=lost)
+    monkeypatch.setattr(tuning.batches, "pairs", pairs)
     with pytest.raises(InputError, match="lost.png.*put the picture back"):
         tuning.run(lambda history: None)
 
 
-def test_a_loss_that_is_no_number_stops_and_names_the_pictures(home, trained):
-    tuning, _ = tuning_of(home, trained)
+def test_a_loss_that_is_no_number_stops_and_names_the_pictures(shared):
+    tuning, _ = shared
     weight = tuning.model.heads.trainable_weights[0]
     weight.assign(np.full(weight.shape, np.nan))
     tuning.start = {"recall_sum": 0.0}  # as if it had been measured

@@ -14,6 +14,7 @@ from twinlens.features import Features, encode_images, encode_texts
 from twinlens.training.pairs import PairFeatures, pair_features
 from twinlens.training.raw import RawPairs, raw_pairs
 
+CALIBRATION_PICTURES = 64  # enough for statistics over pictures and places
 SHOWN = 10  # broken pictures named in an error
 
 
@@ -52,8 +53,11 @@ class Experiment:
 
     @cached_property
     def image_encoder(self) -> ImageEncoder:
-        """The frozen picture encoder."""
-        return image_encoder(**self.config.image_encoder.model_dump())
+        """The frozen picture encoder; random ones look at some training pictures."""
+        training = self.table.loc[self.table["split"] == "train", "image_path"].unique()
+        some = training[:: max(1, len(training) // CALIBRATION_PICTURES)]
+        settings = self.config.image_encoder.model_dump()
+        return image_encoder(**settings, corpus=tuple(some[:CALIBRATION_PICTURES]))
 
     @cached_property
     def text_encoder(self) -> TextEncoder:

@@ -1,19 +1,23 @@
 """Picture encoders by name: pixels in, features out."""
 
+import contextlib
+import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import layers
 
+from twinlens.data import images
 from twinlens.encoders.base import (
     ImageEncoder,
     SpatialPooling,
     building,
     weights_digest,
 )
-from twinlens.errors import InputError
+from twinlens.errors import BrokenImageError, InputError
 
 INCEPTION_MIN_SIZE = 75  # pixels; below, the last grid would be empty
 
@@ -27,6 +31,7 @@ def image_encoder(
     resize: str = "stretch",
     dtype: str = "float32",
     seed: int = 0,
+    corpus: Iterable[str] = (),
 ) -> ImageEncoder:
     """Builds a picture encoder.
 
@@ -41,6 +46,8 @@ def image_encoder(
         dtype: in which caches are filled, `"float32"` or `"bfloat16"`; the model
             itself and the features are float32.
         seed: of random weights.
+        corpus: files of training pictures; with weights `"none"`, batch
+            normalisation starts from the statistics of these, all in one batch.
 
     Raises:
         InputError: unknown name or layer; size too small; weights that cannot be
@@ -58,6 +65,8 @@ def image_encoder(
         pooled = [pool(grid) for grid in grids]
         joined = pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
         model = keras.Model(inputs, joined, name=name)
+    digest = weights_digest(model)  # before what may differ in the last bit
+    calibrated = _calibrate(model, corpus, resize) if weights == "none" else ""
     model.trainable = False
     description = {
         "encoder": name,
@@ -66,9 +75,37 @@ def image_encoder(
         "image_size": image_size,
         "resize": resize,
         "dtype": dtype,
-        "weights": weights_digest(model),
+        "weights": digest,
+        **({"calibrated_on": calibrated} if calibrated else {}),
     }
     return ImageEncoder(model, image_size, resize, description, dtype)
+
+
+def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:
+    """Sets the statistics of batch normalisation; returns a digest of the pictures.
+
+    Random weights come with mean 0 and variance 1 everywhere, so that training, which
+    normalises by batches, would start from quite another function.
+    """
+    size, pixels, digest = model.input_shape[1], [], hashlib.blake2b(digest_size=16)
+    for file in files:
+        with contextlib.suppress(BrokenImageError):  # counted where it is encoded
+            pixels.append(images.load(file, size, resize))
+            digest.update(pixels[-1].tobytes())
+    if not pixels:
+        return ""
+    normalisations = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, layers.BatchNormalization)
+    ]
+    momenta = [layer.momentum for layer in normalisations]
+    for layer in normalisations:
+        layer.momentum = 0.0  # forget what was before
+    model(np.stack(pixels), training=True)
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
+    return digest.hexdigest()
 
 
 def _inception_v3(inputs, weights: str, taps: tuple[str, ...], size: int) -> list:
