@@ -146,6 +146,13 @@ def test_bfloat16_is_close_to_float32_with_the_same_weights(pixels):
     assert half.description != whole.description
 
 
+def test_bfloat16_that_changes_nothing_is_an_error():
+    """As on a processor without it: no product of this network can be lowered."""
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Rescaling(2.0)])
+    with pytest.raises(InputError, match="Set image_encoder.dtype=float32"):
+        frozen(network, tf.TensorSpec([None, 2], tf.float32), "bfloat16")
+
+
 def test_the_digest_names_the_weights_and_not_the_object():
     def network():
         made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])

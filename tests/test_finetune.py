@@ -128,9 +128,13 @@ def test_a_locked_tower_stays_and_has_no_dropout(encoders, model):
             np.testing.assert_array_equal(value, start[path], err_msg=path)
 
 
-def test_clipping_bounds_the_whole_update(encoders, model):
+def test_clipping_bounds_the_update_and_averages_follow_it(encoders, model):
     start = values(model)
-    tuner(model, rate=1.0, clip_norm=1e-3).step(lambda: batches(encoders, 1), 1)
+    made = tuner(model, rate=1.0, clip_norm=1e-3, ema_decay=0.5)
+    made.step(lambda: batches(encoders, 1), 1)
+    for average, weight in zip(made.averages, made.weights, strict=True):
+        expected = (start[weight.path] + weight.numpy()) / 2
+        np.testing.assert_allclose(average, expected, rtol=1e-5, atol=1e-7)
     weights = {w.path for w in model.trainable_weights}
     moved = [v - start[p] for p, v in values(model).items() if p in weights]
     norm = np.sqrt(sum(float(np.square(m.astype("float64")).sum()) for m in moved))

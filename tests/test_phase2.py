@@ -14,7 +14,7 @@ from twinlens.errors import InputError
 from twinlens.experiment import Experiment
 from twinlens.model import DualEncoder
 from twinlens.runs import Run
-from twinlens.training import finetuning
+from twinlens.training import diagnosis, finetuning
 from twinlens.training.course import validation_metrics
 from twinlens.training.finetuning import FineTuning
 from twinlens.training.phase1 import load_heads
@@ -166,7 +166,41 @@ def test_a_stopped_training_ends_with_the_same_bits(
         np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
 
 
+def test_more_negatives_than_a_batch_train(home, trained):
+    tuning, _ = tuning_of(home, trained, None, "phase2.negatives=8")
+    assert (tuning.steps, tuning.step_pairs) == (1, 8)  # of 12 pictures
+    before = tuning.model.heads.get_weights()
+    tuning.start = {"recall_sum": 0.0}  # as if it had been measured
+    tuning.val = None
+    tuning.run(lambda history: None)
+    (row,) = tuning.history
+    assert np.isfinite(row["loss"]) and row["loss"] > 0
+    after = tuning.model.heads.get_weights()
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+
 # === What the user can get wrong ===
+
+
+def test_from_is_for_phase_2_and_wants_a_phase_1_run(tuned, home):
+    said = run("train", "--phase", 1, "--from", tuned.folder)
+    assert said.code == 1 and "--from names the one phase-1 run" in said.err
+    said = fine_tune(home, "--from", tuned.folder)
+    assert said.code == 1 and "is no phase-1 run" in said.err
+
+
+def test_a_phase_2_that_undoes_phase_1_is_said_in_words():
+    start = {"recall_sum": 2.0}
+    (said,) = diagnosis.check_destroyed(start, {"val/recall_sum": 1.9})
+    assert "under the level of phase 1" in said and "image_learning_rate" in said
+    assert not diagnosis.check_destroyed(start, {"val/recall_sum": 2.0})
+    assert not diagnosis.check_destroyed(start, {"loss": 1.0})  # not evaluated
+
+
+def test_too_few_negatives_are_said_in_words():
+    (said,) = diagnosis.check_negatives(8)
+    assert said.startswith("Only 8 pairs meet") and "7 wrong pictures" in said
+    assert not diagnosis.check_negatives(16)
 
 
 def test_without_phase_1_the_error_says_what_to_do(home):

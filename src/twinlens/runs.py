@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,21 +156,23 @@ def versions() -> dict[str, str]:
     return found
 
 
+def changes(run: Run, config: Config, counts: Callable[[str], bool]) -> str:
+    """The settings that differ from a run's and count, one a line; empty if none."""
+    return "\n".join(
+        f"  {name}: {there!r} there, {now!r} now"
+        for name, (there, now) in differences(run.config, config).items()
+        if counts(name)
+    )
+
+
 def _refuse_other_settings(run: Run, config: Config, phase: int) -> None:
     later = ("phase2.",) if phase == 1 else ()
-    changed = {
-        name: pair
-        for name, pair in differences(run.config, config).items()
-        if not name.startswith(NOT_COMPARED + later)
-    }
+    skipped = NOT_COMPARED + later
+    changed = changes(run, config, lambda name: not name.startswith(skipped))
     if changed:
-        lines = [
-            f"  {name}: {a!r} there, {b!r} now" for name, (a, b) in changed.items()
-        ]
         raise InputError(
-            f"{run.folder} holds a training with other settings:\n"
-            + "\n".join(lines)
-            + "\nGive this one its own name with --name, or keep the old one aside "
+            f"{run.folder} holds a training with other settings:\n{changed}"
+            "\nGive this one its own name with --name, or keep the old one aside "
             "and start anew with --restart."
         )
 

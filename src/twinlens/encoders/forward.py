@@ -31,7 +31,7 @@ def frozen(
         model: a float32 Keras model of one input.
         inputs: of the model.
         dtype: `"bfloat16"` lets TensorFlow compute convolutions and products in it,
-            a quarter faster than Keras' mixed policy.
+            faster than Keras' mixed policy (`experiments/README.md`).
 
     Returns:
         A function of one tensor to the model's output.

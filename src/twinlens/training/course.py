@@ -65,8 +65,8 @@ class HeadTraining:
     def run(self, on_epoch: Callable[[list[dict[str, float]]], None]) -> Heads:
         """Trains to the end, from the checkpoint if there is one.
 
-        `on_epoch` gets the history after each epoch. An interruption (Ctrl-C) keeps
-        a checkpoint first.
+        `on_epoch` gets the history after each epoch. An interruption (Ctrl-C) goes
+        back to the last checkpoint.
         """
         self._start()
         saved = time.monotonic()
@@ -129,17 +129,13 @@ class HeadTraining:
             "learning_rate": float(self.trainer.optimizer.learning_rate),
             "pairs_per_second": order.pictures.size / seconds,
         }
-        if self.val is not None and self._is_evaluated(number):
+        if self.val is not None and self.selection.is_due(number):
             row |= {f"val/{name}": value for name, value in self._evaluate().items()}
         self.history.append(row)
         self.selection.consider(self.history, self._weights)
         losses = [entry["loss"] for entry in self.history]
         chance = self.loss.chance_level(self.settings.batch_size)
         self.warn(diagnosis.check_loss(losses, chance))
-
-    def _is_evaluated(self, number: int) -> bool:
-        last = number + 1 == self.settings.epochs
-        return last or (number + 1) % self.settings.evaluate_every == 0
 
     def _evaluate(self) -> dict[str, float]:
         """Retrieval metrics on val, of the averaged weights if there are any."""

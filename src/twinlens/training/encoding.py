@@ -26,7 +26,10 @@ class SplitEncoder:
         self, model: DualEncoder, image_encoder: ImageEncoder, text_encoder: TextEncoder
     ) -> None:
         self.size, self.resize = image_encoder.image_size, image_encoder.resize
-        self._images = tf.function(lambda pixels: model.encode_image(pixels))
+        self._images = tf.function(
+            lambda pixels: model.encode_image(pixels),
+            input_signature=[tf.TensorSpec([None, self.size, self.size, 3])],
+        )
         self._texts = tf.function(
             lambda texts: model.encode_text(pack(text_encoder.tokenize(texts))),
             input_signature=[tf.TensorSpec([None], tf.string)],

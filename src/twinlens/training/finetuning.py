@@ -158,7 +158,7 @@ class FineTuning:
             "learning_rate": float(self.tuner.parts[-1].optimizer.learning_rate),
             "pairs_per_second": (self.steps - first) * self.step_pairs / seconds,
         }
-        if self.val is not None and self._is_evaluated(number):
+        if self.val is not None and self.selection.is_due(number):
             row |= {
                 f"val/{name}": value for name, value in self._evaluate(number).items()
             }
@@ -168,10 +168,9 @@ class FineTuning:
         self._diagnose()
 
     def _steps_of(self, number: int) -> None:
-        order, chunks = self._order(number), self._chunks
-        data = iter(
-            self.batches(order, number, self.step * chunks, self.steps * chunks)
-        )
+        order, data = self._order(number), None
+        if self._chunks == 1:  # a cached step reads its own batches, twice
+            data = iter(self.batches(order, number, self.step, self.steps))
         what = f"fine-tuning, epoch {number + 1} of {self.settings.epochs}"
         total, done = (n * self.step_pairs for n in (self.steps, self.step))
         with Progress(what, total, "pictures", done) as progress:
@@ -209,10 +208,6 @@ class FineTuning:
         return loss
 
     # === Evaluation ===
-    def _is_evaluated(self, number: int) -> bool:
-        last = number + 1 == self.settings.epochs
-        return last or (number + 1) % self.settings.evaluate_every == 0
-
     def _evaluate(self, number: int = -1) -> dict[str, float]:
         """Retrieval metrics on val, of the averaged weights if there are any."""
         if number >= 0:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import keras
 import tensorflow as tf
@@ -35,13 +34,7 @@ def train_phase1(
     """
     start = time.monotonic()
     training = HeadTraining(train, val, config, run.folder, say)
-    logs = TensorBoardLog(run.folder / "tensorboard")
-
-    def on_epoch(history: list[dict[str, float]]) -> None:
-        run.write_metrics(history)
-        logs.write(history)
-
-    heads = training.run(on_epoch)
+    heads = training.run(EpochLog(run))
     last = len(training.history) - 1
     chosen = training.selection.best_epoch
     best = chosen if chosen >= 0 else last
@@ -61,17 +54,19 @@ def train_phase1(
     return heads
 
 
-class TensorBoardLog:
-    """Scalars of each epoch; a resumed run writes them anew from its history."""
+class EpochLog:
+    """Metrics and TensorBoard scalars; a resumed run writes them anew."""
 
-    def __init__(self, folder: Path) -> None:
-        self.written = 0
+    def __init__(self, run: Run) -> None:
+        self.run, self.written = run, 0
+        folder = run.folder / "tensorboard"
         for old in folder.glob("events*"):
             old.unlink()
         self.writer = tf.summary.create_file_writer(str(folder))
 
-    def write(self, history: list[dict[str, float]]) -> None:
+    def __call__(self, history: list[dict[str, float]]) -> None:
         """Writes the rows that were not written yet."""
+        self.run.write_metrics(history)
         with self.writer.as_default():
             for row in history[self.written :]:
                 for name, value in row.items():

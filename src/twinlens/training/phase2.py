@@ -7,18 +7,18 @@ from pathlib import Path
 
 import keras
 
-from twinlens.config import differences
+from twinlens.config import Config
 from twinlens.errors import InputError
 from twinlens.experiment import Experiment
 from twinlens.model import DualEncoder, Heads
-from twinlens.runs import Run, open_run
+from twinlens.runs import Run, changes, open_run
 from twinlens.training.finetuning import FineTuning
-from twinlens.training.phase1 import TensorBoardLog, load_heads
+from twinlens.training.phase1 import EpochLog, load_heads
 
 SHARED = ("data.", "image_encoder.", "text_encoder.", "head.")  # with phase 1
 
 
-def phase1_run(config, source: str = "") -> Run:
+def phase1_run(config: Config, source: str = "") -> Run:
     """The run that phase 2 goes on from.
 
     Args:
@@ -40,19 +40,11 @@ def phase1_run(config, source: str = "") -> Run:
             f"{run.folder} is no phase-1 run (it has no {run.heads_path.name}). "
             "Name one with --from."
         )
-    changed = {
-        name: pair
-        for name, pair in differences(run.config, config).items()
-        if name.startswith(SHARED)
-    }
+    changed = changes(run, config, lambda name: name.startswith(SHARED))
     if changed:
-        lines = [
-            f"  {name}: {a!r} there, {b!r} now" for name, (a, b) in changed.items()
-        ]
         raise InputError(
             f"{run.folder} was trained with other settings, so its heads do not fit:\n"
-            + "\n".join(lines)
-            + "\nTake these settings, or train phase 1 with the ones you want."
+            f"{changed}\nTake these settings, or train phase 1 with the ones you want."
         )
     return run
 
@@ -84,13 +76,7 @@ def train_phase2(
         run.folder,
         say,
     )
-    logs = TensorBoardLog(run.folder / "tensorboard")
-
-    def on_epoch(history: list[dict[str, float]]) -> None:
-        run.write_metrics(history)
-        logs.write(history)
-
-    model = tuning.run(on_epoch)
+    model = tuning.run(EpochLog(run))
     last = len(tuning.history) - 1
     best = tuning.selection.best_epoch
     run.write_json(

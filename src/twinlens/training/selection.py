@@ -52,6 +52,11 @@ class Selection:
             self.best_epoch = len(history) - 1
             self.best = weights()
 
+    def is_due(self, number: int) -> bool:
+        """Whether epoch `number`, counted from 0, ends with an evaluation on val."""
+        last = number + 1 == self.settings.epochs
+        return last or (number + 1) % self.settings.evaluate_every == 0
+
     def should_stop(self, history: list[dict[str, Any]]) -> bool:
         """No gain for `patience` evaluations."""
         if self.best_epoch < 0:
