@@ -27,6 +27,7 @@ REQUIRES = [
 EXTRAS = {
     "test": [
         "pytest>=8.3",
+        "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "scikit-learn>=1.5",
         "pytrec-eval-terrier>=0.5.6",

@@ -58,51 +58,61 @@ def text_encoder_anew(corpus, **settings):
     return text_encoder(corpus=corpus, **settings)
 
 
-def tuning_of(home, trained, folder=None, *settings):
-    """A fine-tuning from the shared phase-1 run, on encoders of its own."""
-    plain = Run(trained.folder).config.model_dump()
-    for each in (*EXTRA, *settings):
-        name, value = each.removeprefix("phase2.").split("=")
+def tuning_of(experiment, trained, *settings):
+    """A fine-tuning from the shared phase-1 run."""
+    plain = experiment.config.model_dump()
+    for each in settings:
+        name, value = each.split("=")
         plain["phase2"][name] = json.loads(value)
-    experiment = Experiment(config_from(plain, "test"))
-    experiment.pairs("val")  # features of the encoders before they change
     return FineTuning(
         experiment.raw_pairs("train"),
         experiment.raw_pairs("val"),
         experiment.image_encoder,
         experiment.text_encoder,
         load_heads(Run(trained.folder)),
-        experiment.config,
-        folder,
-        lambda line: None,
-    ), experiment
-
-
-def begin_again(tuning, start, folder):
-    """The same object as a new process would make it, without compiling again."""
-    for variable, value in zip(tuning.tuner.state(), start, strict=True):
-        variable.assign(value)
-    tuning.path = folder / "checkpoint.npz"
-    tuning.selection = Selection(tuning.settings, "phase2")
-    tuning.history, tuning.start = [], {}
-    tuning.step, tuning._loss_sum = 0, 0.0
-    return tuning
+        config_from(plain, "test"),
+        say=lambda line: None,
+    )
 
 
 @pytest.fixture(scope="module")
 def shared(home, trained):
-    """One fine-tuning for several tests, in the order of this file."""
-    return tuning_of(home, trained)
+    """One experiment and fine-tuning, changed by test after test."""
+    plain = Run(trained.folder).config.model_dump()
+    for each in (*EXTRA, "phase2.epochs=2"):
+        name, value = each.removeprefix("phase2.").split("=")
+        plain["phase2"][name] = json.loads(value)
+    experiment = Experiment(config_from(plain, "test"))
+    experiment.pairs("val")  # features of the encoders before they change
+    tuning = tuning_of(experiment, trained)
+    start = [v.numpy() for v in tuning.tuner.state()]
+    return SimpleNamespace(experiment=experiment, tuning=tuning, start=start)
 
 
-def test_step_zero_measures_as_phase_1_ended(trained, shared):
-    tuning, experiment = shared
-    pairs = experiment.pairs("val")
+@pytest.fixture
+def anew(shared, tmp_path):
+    """The shared fine-tuning as a new process would make it, compiled already."""
+
+    def begin(folder=None):
+        tuning = shared.tuning
+        for variable, value in zip(tuning.tuner.state(), shared.start, strict=True):
+            variable.assign(value)
+        tuning.path = folder / "checkpoint.npz" if folder else None
+        tuning.selection = Selection(tuning.settings, "phase2")
+        tuning.history, tuning.start = [], {}
+        tuning.step, tuning._loss_sum = 0, 0.0
+        return tuning
+
+    return begin
+
+
+def test_step_zero_measures_as_phase_1_ended(trained, shared, anew):
+    pairs = shared.experiment.pairs("val")
     heads = load_heads(Run(trained.folder))
     images = heads.image_head(pairs.images[pairs.image_rows]).numpy()
     texts = heads.text_head(pairs.texts[pairs.text_rows]).numpy()
     expected = validation_metrics(images, texts, pairs)
-    found = tuning._evaluate()
+    found = anew()._evaluate()
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-3), name
@@ -135,16 +145,12 @@ def test_a_finished_run_is_measured_again_without_training(home, tuned):
     assert tuned.run.read_json("evaluation.json") == before
 
 
-def test_a_stopped_training_ends_with_the_same_bits(
-    home, trained, tmp_path, monkeypatch
-):
+def test_a_stopped_training_ends_with_the_same_bits(anew, tmp_path, monkeypatch):
     monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY_SECONDS", 0.0)
-    whole, _ = tuning_of(home, trained, None, "phase2.epochs=2")
-    start = [v.numpy() for v in whole.tuner.state()]
+    whole = anew()
     whole.run(lambda history: None)
     expected = [v.numpy() for v in whole.model.variables]
     losses = [row["loss"] for row in whole.history]
-    stopped = begin_again(whole, start, tmp_path)
     one_step, calls = FineTuning._one_step, []
 
     def interrupted(self, *arguments):
@@ -158,16 +164,36 @@ def test_a_stopped_training_ends_with_the_same_bits(
         pytest.raises(KeyboardInterrupt, match="epoch 2"),
     ):
         patch.setattr(FineTuning, "_one_step", interrupted)
-        stopped.run(lambda history: None)
-    resumed = begin_again(stopped, start, tmp_path)
+        anew(tmp_path).run(lambda history: None)
+    resumed = anew(tmp_path)
     resumed.run(lambda history: None)
     assert [row["loss"] for row in resumed.history] == losses
     for variable, value in zip(resumed.model.variables, expected, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
 
 
-def test_more_negatives_than_a_batch_train(home, trained):
-    tuning, _ = tuning_of(home, trained, None, "phase2.negatives=8")
+def test_a_picture_that_vanishes_is_named(anew, monkeypatch):
+    tuning = anew()
+    lost = tuning.train.paths.copy()
+    lost[:] = "/nowhere/lost.png"
+    pairs = dataclasses.replace(tuning.train, paths=lost)
+    monkeypatch.setattr(tuning.batches, "pairs", pairs)
+    with pytest.raises(InputError, match="lost.png.*put the picture back"):
+        tuning.run(lambda history: None)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_pictures(anew):
+    tuning = anew()
+    weight = tuning.model.heads.trainable_weights[0]
+    weight.assign(np.full(weight.shape, np.nan))
+    tuning.start = {"recall_sum": 0.0}  # as if it had been measured
+    with pytest.raises(InputError, match=r"on the pictures .*\.png.*clip_norm"):
+        tuning.run(lambda history: None)
+
+
+def test_more_negatives_than_a_batch_train(trained, shared, anew):
+    anew()
+    tuning = tuning_of(shared.experiment, trained, "epochs=1", "negatives=8")
     assert (tuning.steps, tuning.step_pairs) == (1, 8)  # of 12 pictures
     before = tuning.model.heads.get_weights()
     tuning.start = {"recall_sum": 0.0}  # as if it had been measured
@@ -217,22 +243,3 @@ def test_a_phase_1_run_of_other_heads_is_named(home, trained):
 def test_negatives_that_no_batch_divides():
     with pytest.raises(InputError, match="phase2.batch_size = 4. Set it to 8"):
         finetuning._batches_a_step(4, 9)
-
-
-def test_a_picture_that_vanishes_is_named(shared, monkeypatch):
-    tuning, _ = shared
-    lost = tuning.train.paths.copy()
-    lost[:] = "/nowhere/lost.png"
-    pairs = dataclasses.replace(tuning.train, paths=lost)
-    monkeypatch.setattr(tuning.batches, "pairs", pairs)
-    with pytest.raises(InputError, match="lost.png.*put the picture back"):
-        tuning.run(lambda history: None)
-
-
-def test_a_loss_that_is_no_number_stops_and_names_the_pictures(shared):
-    tuning, _ = shared
-    weight = tuning.model.heads.trainable_weights[0]
-    weight.assign(np.full(weight.shape, np.nan))
-    tuning.start = {"recall_sum": 0.0}  # as if it had been measured
-    with pytest.raises(InputError, match=r"on the pictures .*\.png.*clip_norm"):
-        tuning.run(lambda history: None)

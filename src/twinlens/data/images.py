@@ -90,8 +90,11 @@ def fit(image: tf.Tensor, size: int, resize: Resize = "stretch") -> tf.Tensor:
 
 
 def prepare(contents: tf.Tensor, size: int, resize: Resize = "stretch") -> tf.Tensor:
-    """Scalar string of bytes to `(size, size, 3)` float32 in 0…255: decode and fit."""
-    return fit(decode(contents, enough=ENOUGH * size), size, resize)
+    """Scalar string of bytes to `(size, size, 3)` float32 in 0…255: decode and fit.
+
+    It is traced once for each size, which takes most of a second.
+    """
+    return _prepare_function(size, resize)(contents)
 
 
 def load(path: str | Path, size: int, resize: Resize = "stretch") -> np.ndarray:
@@ -108,7 +111,7 @@ def load(path: str | Path, size: int, resize: Resize = "stretch") -> np.ndarray:
             f"{path}: the file cannot be read ({error.strerror}). Check the path."
         ) from error
     try:
-        return _prepare_function(size, resize)(tf.constant(contents)).numpy()
+        return prepare(tf.constant(contents), size, resize).numpy()
     except tf.errors.OpError as error:
         raise BrokenImageError(f"{path}: {_reason(error, contents)}") from error
 
@@ -157,7 +160,9 @@ def augment(
 @cache
 def _prepare_function(size: int, resize: Resize) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(
-        lambda contents: prepare(contents, size, resize),
+        lambda contents: fit(
+            decode(contents, enough=ENOUGH * size), size, resize
+        ),
         input_signature=[tf.TensorSpec((), tf.string)],
     )
 

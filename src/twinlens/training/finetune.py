@@ -65,11 +65,11 @@ class FineTuner:
         ]
         self._changing = [v for tower in towers for v in _changed_by_a_pass(tower)]
         self._head_loss = tf.function(self._loss_of_features, jit_compile=True)
-        traced = {"reduce_retracing": True}  # captions differ in length
-        self._plain_step = tf.function(self._one_batch, **traced)
-        self._features = tf.function(self._encode, **traced)
-        self._head_gradients = tf.function(self._through_heads)
-        self._tower_gradients = tf.function(self._through_towers, **traced)
+        inputs, features, ids = _signatures(model)
+        self._plain_step = tf.function(self._one_batch, (*inputs, ids))
+        self._features = tf.function(self._encode, inputs)
+        self._head_gradients = tf.function(self._through_heads, (*features, ids))
+        self._tower_gradients = tf.function(self._through_towers, (*inputs, *features))
         self._update = tf.function(self._apply)
 
     def step(self, batches: Callable[[], Iterable[Batch]], count: int) -> float:
@@ -182,6 +182,19 @@ class FineTuner:
             output_gradients=[of_images, of_texts],
         )
         return [tf.convert_to_tensor(g) for g in gradients]
+
+
+def _signatures(model: DualEncoder) -> tuple:
+    """Of a batch's pixels and tokens, of their features, of ids.
+
+    Batches and captions may be of any length: each function is traced once.
+    """
+    def spec(of, dtype=tf.float32):
+        return tf.TensorSpec(of.shape, dtype)
+
+    tokens = {n: spec(each, tf.int32) for n, each in model.text_model.input.items()}
+    features = (spec(model.image_model.output), spec(model.text_model.output))
+    return (spec(model.image_model.input), tokens), features, tf.TensorSpec([None, 2], tf.int32)
 
 
 def prepare_tower(tower: keras.Model, learns: bool, from_random: bool) -> None:

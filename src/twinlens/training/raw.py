@@ -1,7 +1,8 @@
 """Pictures and captions as files and texts: what the encoders themselves learn from."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -95,9 +96,15 @@ class RawBatches:
         settings: Phase2Settings,
         seed: int,
     ) -> None:
-        self.pairs, self.settings, self.seed = pairs, settings, seed
-        self.size, self.resize = image_encoder.image_size, image_encoder.resize
+        self.pairs, self.seed = pairs, seed
         self.tokenize = text_encoder.tokenize
+        self._pixels = _pixels_function(
+            image_encoder.image_size,
+            image_encoder.resize,
+            settings.crop,
+            settings.flip,
+            settings.colour,
+        )
 
     def __call__(
         self, epoch: Epoch, number: int, first: int, last: int
@@ -121,24 +128,34 @@ class RawBatches:
         return data.prefetch(AHEAD)
 
     def _load(self, path, text, ids, seed):
-        contents = tf.io.read_file(path)
-        return self._pixels(contents, seed), text, ids
-
-    def _pixels(self, contents, seed):
-        s = self.settings
-        if s.crop == 1 and not s.flip and not s.colour:
-            return images.prepare(contents, self.size, self.resize)
-        image = images.augment(
-            images.decode(contents, enough=images.ENOUGH * self.size),
-            seed,
-            area_range=(s.crop, 1.0),
-            aspect_range=SAME if s.crop == 1 else ANY_ASPECT,
-            flip=s.flip,
-            brightness=s.colour,
-            contrast=s.colour,
-            saturation=s.colour,
-        )
-        return images.fit(image, self.size, self.resize)
+        return self._pixels(tf.io.read_file(path), seed), text, ids
 
     def _tokenized(self, pixels, texts, ids):
         return Batch(pixels, pack(self.tokenize(texts)), ids)
+
+
+@cache
+def _pixels_function(
+    size: int, resize: str, crop: float, flip: bool, colour: float
+) -> Callable:
+    """Bytes and a seed to `(size, size, 3)` pixels; traced once, not at every epoch."""
+
+    def pixels(contents, seed):
+        if crop == 1 and not flip and not colour:
+            return images.prepare(contents, size, resize)
+        image = images.augment(
+            images.decode(contents, enough=images.ENOUGH * size),
+            seed,
+            area_range=(crop, 1.0),
+            aspect_range=SAME if crop == 1 else ANY_ASPECT,
+            flip=flip,
+            brightness=colour,
+            contrast=colour,
+            saturation=colour,
+        )
+        return images.fit(image, size, resize)
+
+    return tf.function(
+        pixels,
+        input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)],
+    )
