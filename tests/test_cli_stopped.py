@@ -60,7 +60,11 @@ def interrupted(settings):
     with pytest.MonkeyPatch.context() as patch:
         stop = lambda *_: signal.raise_signal(signal.SIGINT)  # noqa: E731
         patch.setattr(HeadTrainer, "run_epoch", stop)
-        return train(settings)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:  # a shell starts background jobs with the signal ignored
+            return train(settings)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

@@ -145,6 +145,7 @@ def _random_bert(length: int, size: RandomSize, corpus: Iterable[str]) -> _Parts
         hidden_dim=size.hidden_dim,
         intermediate_dim=4 * size.hidden_dim,
         max_sequence_length=length,
+        dropout=0.0,  # its noise is as large as what tells random features apart
     )
     words = word_pieces(corpus, size.vocabulary_size)
     tokenizer = keras_hub.models.BertTokenizer(
