@@ -32,7 +32,7 @@ def small_encoder(size=8, seed=0):
     grid = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
     model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(grid))
     model.trainable = False
-    return ImageEncoder(model, size, "stretch", {"encoder": "tiny", "seed": seed})
+    return ImageEncoder(model, size, "stretch", {"encoder": "tiny", "seed": seed}, "")
 
 
 def small_text_encoder(**settings):

@@ -11,7 +11,8 @@ from twinlens.encoders.text import RandomSize, pack
 from twinlens.losses import InfoNCELoss
 from twinlens.model import DualEncoder
 from twinlens.training.build import build_heads
-from twinlens.training.finetune import FineTuner, Part, prepare_tower
+from twinlens.training.finetune import FineTuner
+from twinlens.training.parts import Part, mark
 from twinlens.training.raw import Batch
 
 SIZE = 75
@@ -20,7 +21,9 @@ TEXTS = ("a red disc", "two blue squares on a disc", "blue", "a green square")
 
 @pytest.fixture(scope="module")
 def encoders():
-    text = text_encoder(weights="none", size=RandomSize(100, 1, 2, 8), corpus=TEXTS)
+    text = text_encoder(
+        weights="none", size=RandomSize(100, 1, 2, 8, dropout=0.1), corpus=TEXTS
+    )
     return image_encoder(weights="none", layer="mixed0", image_size=SIZE), text
 
 
@@ -30,7 +33,7 @@ def model(encoders):
     images, texts = (keras.models.clone_model(each.model) for each in encoders)
     for copy, encoder in zip((images, texts), encoders, strict=True):
         copy.set_weights(encoder.model.get_weights())
-        prepare_tower(copy, learns=True, from_random=False)
+        mark(copy, learns=True, from_random=False)
     heads = build_heads(
         images.output_shape[-1],
         texts.output_shape[-1],
@@ -120,7 +123,7 @@ def test_a_step_is_autodiff_over_all_pairs_at_once_with_the_same_dropout(
 
 
 def test_a_locked_tower_stays_and_has_no_dropout(encoders, model):
-    prepare_tower(model.text_model, learns=False, from_random=False)
+    mark(model.text_model, learns=False, from_random=False)
     start = values(model)
     tuner(model).step(lambda: batches(encoders, 1), 1)
     for path, value in values(model).items():
@@ -142,7 +145,7 @@ def test_clipping_bounds_the_update_and_averages_follow_it(encoders, model):
 
 
 def test_statistics_are_brought_up_to_date_without_touching_weights(encoders, model):
-    prepare_tower(model.image_model, learns=True, from_random=True)
+    mark(model.image_model, learns=True, from_random=True)
     start = values(model)
     tuner(model).update_statistics(batches(encoders, 2))
     moved = {

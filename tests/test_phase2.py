@@ -20,6 +20,7 @@ from twinlens.training.finetuning import FineTuning
 from twinlens.training.phase1 import load_heads
 from twinlens.training.phase2 import load_model
 from twinlens.training.selection import Selection
+from twinlens.training.set_up import batches_a_step
 
 EXTRA = [
     "phase2.epochs=1",
@@ -242,4 +243,4 @@ def test_a_phase_1_run_of_other_heads_is_named(home, trained):
 
 def test_negatives_that_no_batch_divides():
     with pytest.raises(InputError, match="phase2.batch_size = 4. Set it to 8"):
-        finetuning._batches_a_step(4, 9)
+        batches_a_step(4, 9)

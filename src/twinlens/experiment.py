@@ -1,6 +1,6 @@
 """The data of an experiment: its table, its encoders, the features of both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import pandas as pd
@@ -63,8 +63,7 @@ class Experiment:
     def text_encoder(self) -> TextEncoder:
         """The frozen text encoder; random ones read the training captions' words."""
         settings = self.config.text_encoder.model_dump()
-        names = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim")
-        size = RandomSize(**{name: settings.pop(name) for name in names})
+        size = RandomSize(**{f.name: settings.pop(f.name) for f in fields(RandomSize)})
         training = self.table.loc[self.table["split"] == "train", "caption"]
         return text_encoder(**settings, size=size, corpus=training)
 

@@ -52,17 +52,23 @@ class Heads(keras.Model):
         texts = self.text_head(features[1], training=training)
         return self.similarity(images, texts)
 
-    def training_logits(self, features, with_similarities: bool = False):
+    def training_logits(
+        self,
+        features,
+        with_similarities: bool = False,
+        image_head: ProjectionHead | None = None,
+    ):
         """Logits of a batch of pairs, as losses want them.
 
         Args:
             features: as for a call, with `n == m`.
             with_similarities: append the towers' own cosines (`SoftTargetLoss`).
+            image_head: takes the place of the model's own, for other features.
 
         Returns:
             `(n, n)`, or `(n, 3 * n)` with similarities.
         """
-        images = self.image_head(features[0], training=True)
+        images = (image_head or self.image_head)(features[0], training=True)
         texts = self.text_head(features[1], training=True)
         logits = self.similarity(images, texts)
         if not with_similarities:

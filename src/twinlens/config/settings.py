@@ -78,6 +78,7 @@ class TextEncoderSettings(Section):
     num_layers: int = setting(2, "transformer layers, with weights 'none'", ge=1)
     num_heads: int = setting(4, "attention heads, with weights 'none'", ge=1)
     hidden_dim: int = setting(128, "width, with weights 'none'", ge=4)
+    dropout: float = setting(0.0, "in phase 2, with weights 'none'", ge=0, lt=1)
 
 
 class CacheSettings(Section):
@@ -162,6 +163,25 @@ class Phase2Settings(Section):
         3e-5, "of the picture encoder; 0 locks it (LiT)", ge=0
     )
     text_learning_rate: float = setting(3e-5, "of the text encoder; 0 locks it", ge=0)
+    image_frozen_blocks: int = setting(
+        0, "first blocks of the picture encoder that stay as they are", ge=0
+    )
+    text_frozen_blocks: int = setting(
+        0, "first blocks of the text encoder that stay as they are", ge=0
+    )
+    depth_decay: float = setting(
+        1.0, "rate of a block relative to the block after it", gt=0, le=1
+    )
+    unfreeze_every: int = setting(
+        0, "epochs until the next block learns too, from the last; 0: all do", ge=0
+    )
+    auxiliary_layer: str = setting(
+        "", "inner layer of the picture encoder that gets a head and a loss of its own"
+    )
+    auxiliary_weight: float = setting(0.4, "of that loss beside the main one", gt=0)
+    dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "of the encoders' computation; heads and loss stay in float32"
+    )
     weight_decay: float = setting(0.05, "AdamW; none on biases and norms", ge=0)
     schedule: Literal["cosine", "cyclic", "constant"] = setting(
         "cosine", "after the warm-up"

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ class ImageEncoder:
         image_size: pixels a side.
         resize: how a picture becomes square, `"stretch"` or `"pad"`.
         description: what identifies the features: settings and a digest of weights.
+        block_end: pattern of the names of layers that end a block; blocks freeze and
+            unfreeze together (`blocks`).
         dtype: in which caches are filled, `"float32"` or `"bfloat16"`.
     """
 
@@ -32,6 +35,7 @@ class ImageEncoder:
     image_size: int
     resize: str
     description: dict[str, Any]
+    block_end: str
     dtype: str = "float32"
 
     @property
@@ -50,16 +54,49 @@ class TextEncoder:
         tokenize: `(n,)` string tensor → ragged `(n, None)` int32 token ids with the
             start and end tokens, cut to the sequence length. Graph code.
         description: what identifies the features: settings, tokens, weights.
+        block_end: pattern of the names of layers that end a block.
     """
 
     model: keras.Model
     tokenize: Callable
     description: dict[str, Any]
+    block_end: str
 
     @property
     def feature_dim(self) -> int:
         """Numbers a text."""
         return self.model.output_shape[-1]
+
+
+def blocks(model: keras.Model, block_end: str) -> list[list[layers.Layer]]:
+    """The layers of an encoder's model in blocks, from pixels or tokens upwards.
+
+    Args:
+        model: a functional model, perhaps with functional models inside.
+        block_end: pattern of the names of layers that end a block. What follows the
+            last of them belongs to the last block.
+
+    Returns:
+        Every layer in exactly one block.
+    """
+    found: list[list[layers.Layer]] = [[]]
+    ended = False
+    for layer in _flat(model):
+        if ended and layer.weights:
+            found.append([])
+            ended = False
+        found[-1].append(layer)
+        ended = ended or bool(re.fullmatch(block_end, layer.name))
+    return found
+
+
+def _flat(model: keras.Model) -> Iterator[layers.Layer]:
+    """Layers in the order of computation; Keras sorts those of a model by depth."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _flat(layer)
+        else:
+            yield layer
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """A frozen encoder as one constant graph: what a cache is filled with."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -51,7 +52,39 @@ def frozen(
     return lambda pixels: graph(pixels)[0]
 
 
-def _lowered(graph) -> Callable:
+@contextlib.contextmanager
+def computing_in(dtype: str) -> Iterator[None]:
+    """Inside, TensorFlow's compiled functions compute in `dtype` where it is safe.
+
+    Variables stay float32, and so does what is compiled by XLA. `check_bfloat16` says
+    whether the processor can.
+    """
+    options = tf.config.optimizer.get_experimental_options()
+    on = {LOWERING: dtype == "bfloat16"}
+    tf.config.optimizer.set_experimental_options(on)
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({LOWERING: False} | options)
+
+
+def check_bfloat16(setting: str) -> None:
+    """Refuses bfloat16 where it would silently stay float32.
+
+    Raises:
+        InputError: the processor cannot compute in it.
+    """
+
+    @tf.function(input_signature=[tf.TensorSpec([64, 64])])
+    def product(x):
+        return tf.nn.relu(tf.matmul(tf.nn.relu(tf.matmul(x, tf.eye(64))), tf.eye(64)))
+
+    _lowered(
+        convert_variables_to_constants_v2(product.get_concrete_function()), setting
+    )
+
+
+def _lowered(graph, setting: str = "image_encoder.dtype") -> Callable:
     """The constant graph with casts to bfloat16 where TensorFlow finds them safe."""
     start, end = graph.inputs[0].name, graph.outputs[0].name
     meta = export_meta_graph(graph_def=graph.graph.as_graph_def(), graph=graph.graph)
@@ -63,8 +96,8 @@ def _lowered(graph) -> Callable:
     definition = tf_optimizer.OptimizeGraph(config, meta)
     if not _casts(definition):
         raise InputError(
-            "dtype is 'bfloat16', but TensorFlow cannot compute in it on this "
-            "processor (it wants AVX-512). Set image_encoder.dtype=float32."
+            f"{setting} is 'bfloat16', but TensorFlow cannot compute in it on this "
+            f"processor (it wants AVX-512). Set {setting}=float32."
         )
     imported = tf.compat.v1.wrap_function(
         lambda: tf.import_graph_def(definition, name=""), []

@@ -78,7 +78,8 @@ def image_encoder(
         "weights": digest,
         **({"calibrated_on": calibrated} if calibrated else {}),
     }
-    return ImageEncoder(model, image_size, resize, description, dtype)
+    ends = BLOCK_ENDS[name]
+    return ImageEncoder(model, image_size, resize, description, ends, dtype)
 
 
 def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:
@@ -130,6 +131,33 @@ def _inception_v3(inputs, weights: str, taps: tuple[str, ...], size: int) -> lis
     return list(grids) if isinstance(grids, list | tuple) else [grids]
 
 
+def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:
+    """The encoder's model with the mean of an inner grid beside its feature.
+
+    Args:
+        encoder: whose layers, and so weights, the model shares.
+        layer: name of a layer below the encoder's last.
+
+    Returns:
+        Keras model `(n, image_size, image_size, 3)` → `(n, feature_dim + channels)`.
+
+    Raises:
+        InputError: the network has no such layer.
+    """
+    parts = encoder.model.layers
+    (at,) = (i for i, part in enumerate(parts) if isinstance(part, keras.Model))
+    network = parts[at]
+    inner = _truncated(network, (layer,), "phase2.auxiliary_layer").output
+    wide = keras.Model(network.input, [*network.outputs, inner])
+    (pool,) = (part for part in parts if isinstance(part, SpatialPooling))
+    inputs = x = keras.Input(encoder.model.input_shape[1:])
+    for part in parts[1:at]:
+        x = part(x)
+    *grids, grid = wide(x)
+    pooled = [*map(pool, grids), SpatialPooling("avg")(grid)]
+    return keras.Model(inputs, layers.Concatenate()(pooled))
+
+
 def _pretrained(build: Callable, weights: str, network: str) -> keras.Model:
     """The network with its published weights if asked for, else random ones."""
     if weights != "imagenet":
@@ -145,13 +173,15 @@ def _pretrained(build: Callable, weights: str, network: str) -> keras.Model:
         ) from None
 
 
-def _truncated(base: keras.Model, taps: tuple[str, ...]) -> keras.Model:
+def _truncated(
+    base: keras.Model, taps: tuple[str, ...], setting: str = "image_encoder.layer"
+) -> keras.Model:
     names = {layer.name for layer in base.layers}
     unknown = [tap for tap in taps if tap and tap not in names]
     if unknown:
         blocks = [name for name in names if name.startswith("mixed")]
         raise InputError(
-            f"image_encoder.layer {unknown[0]!r} is not in this network. Its blocks: "
+            f"{setting} {unknown[0]!r} is not in this network. Its blocks: "
             f"{', '.join(sorted(blocks, key=lambda n: (len(n), n)))}."
         )
     outputs = [base.get_layer(tap).output if tap else base.output for tap in taps]
@@ -184,3 +214,4 @@ def _load_weights(network: keras.Model, base: keras.Model, weights: str) -> None
 
 
 IMAGE_ENCODERS: dict[str, Callable] = {"inception_v3": _inception_v3}
+BLOCK_ENDS = {"inception_v3": r"mixed\d+"}

@@ -18,12 +18,16 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 @dataclass(frozen=True)
 class RandomSize:
-    """Size of a network that starts from random weights."""
+    """Size of a network that starts from random weights.
+
+    Dropout's noise is as large as what tells random features apart, hence none.
+    """
 
     vocabulary_size: int = 2000
     num_layers: int = 2
     num_heads: int = 4
     hidden_dim: int = 128
+    dropout: float = 0.0
 
 
 def text_encoder(
@@ -73,7 +77,8 @@ def text_encoder(
         "vocabulary": parts.vocabulary_digest,
         "weights": weights_digest(model),
     }
-    return TextEncoder(model, _tokenize(parts, sequence_length), description)
+    tokenize = _tokenize(parts, sequence_length)
+    return TextEncoder(model, tokenize, description, BLOCK_ENDS[name])
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def _random_bert(length: int, size: RandomSize, corpus: Iterable[str]) -> _Parts
         hidden_dim=size.hidden_dim,
         intermediate_dim=4 * size.hidden_dim,
         max_sequence_length=length,
-        dropout=0.0,  # its noise is as large as what tells random features apart
+        dropout=size.dropout,
     )
     words = word_pieces(corpus, size.vocabulary_size)
     tokenizer = keras_hub.models.BertTokenizer(
@@ -272,3 +277,4 @@ def pack(ids: tf.RaggedTensor, length: int | None = None) -> dict[str, tf.Tensor
 
 
 TEXT_ENCODERS: dict[str, Callable] = {"bert": _bert}
+BLOCK_ENDS = {"bert": r"embeddings_dropout|transformer_layer_\d+"}

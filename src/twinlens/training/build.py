@@ -4,7 +4,12 @@ import keras
 import numpy as np
 
 from twinlens import losses
-from twinlens.config import HeadSettings, LossSettings, Phase1Settings
+from twinlens.config import (
+    HeadSettings,
+    LossSettings,
+    Phase1Settings,
+    Phase2Settings,
+)
 from twinlens.heads import ProjectionHead, Similarity
 from twinlens.model import Heads
 
@@ -48,19 +53,36 @@ def build_heads(
     return heads
 
 
+class AdamW(keras.optimizers.AdamW):
+    """Keras' AdamW for gradients that are summed over replicas already."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        return grads_and_vars
+
+
 def build_optimizer(
-    settings: Phase1Settings, steps_per_epoch: int
+    settings: Phase1Settings | Phase2Settings,
+    steps_per_epoch: int,
+    first_step: int = 0,
 ) -> keras.optimizers.Optimizer:
-    """AdamW whose weight decay spares biases, norms and the scale."""
+    """AdamW whose weight decay spares biases, norms and the scale.
+
+    Args:
+        settings: rate, decay and schedule.
+        steps_per_epoch: updates.
+        first_step: of the schedule, for weights that learn from a later epoch on.
+    """
     rate = _schedule(settings, steps_per_epoch)
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+    if first_step:
+        rate = Later(rate, first_step)
+    optimizer = AdamW(rate, weight_decay=settings.weight_decay)
     optimizer.exclude_from_weight_decay(
         var_names=["bias", "gamma", "beta", "log_scale"]
     )
     return optimizer
 
 
-def _schedule(settings: Phase1Settings, steps_per_epoch: int):
+def _schedule(settings: Phase1Settings | Phase2Settings, steps_per_epoch: int):
     total = settings.epochs * steps_per_epoch
     warmup = round(settings.warmup_fraction * total)
     if settings.schedule == "cyclic":
@@ -100,6 +122,31 @@ class Cyclic(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict:
         """Settings that build the same schedule again."""
         return {"low": self.low, "high": self.high, "half_steps": self.half_steps}
+
+
+@keras.saving.register_keras_serializable(package="twinlens")
+class Later(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule, without its first steps.
+
+    Args:
+        schedule: of a whole training.
+        first_step: where this one enters.
+    """
+
+    def __init__(
+        self,
+        schedule: keras.optimizers.schedules.LearningRateSchedule,
+        first_step: int,
+    ) -> None:
+        self.schedule, self.first_step = schedule, first_step
+
+    def __call__(self, step):
+        """The rate at `step`, a float32 scalar."""
+        return self.schedule(step + self.first_step)
+
+    def get_config(self) -> dict:
+        """Settings that build the same schedule again."""
+        return {"schedule": self.schedule, "first_step": self.first_step}
 
 
 def count_weights(heads: Heads) -> int:

@@ -1,11 +1,13 @@
 """A training that watches itself: what is wrong, in plain words, while it happens."""
 
 import math
+import re
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 
+from twinlens.config import Phase2Settings
 from twinlens.errors import InputError
 from twinlens.metrics import is_collapsed
 
@@ -92,6 +94,29 @@ def check_negatives(pairs: int) -> list[str]:
     ]
 
 
+def check_gradients(
+    image_norm: float, text_norm: float, settings: Phase2Settings
+) -> list[str]:
+    """Warnings about a tower that is to learn but gets no gradient.
+
+    Args:
+        image_norm: length of the gradient in the picture encoder.
+        text_norm: the same in the text encoder.
+        settings: the rates of both.
+    """
+    towers = (
+        ("picture", image_norm, settings.image_learning_rate),
+        ("text", text_norm, settings.text_learning_rate),
+    )
+    return [
+        f"The {name} encoder gets no gradient, so it stays as it is: none of its "
+        "weights that train has any influence on the loss. Has it weights that "
+        "Keras knows of, and are not all its blocks frozen?"
+        for name, norm, rate in towers
+        if rate and not norm
+    ]
+
+
 def refuse_nan(loss: float, epoch: int) -> None:
     """Stops a training whose loss is no number any more.
 
@@ -115,7 +140,7 @@ class Warnings:
     def __call__(self, warnings: list[str]) -> None:
         """Says those that were not said before."""
         for warning in warnings:
-            kind = warning.split(" ")[1]  # numbers change, the kind of trouble stays
+            kind = re.sub(r"[\d.,]+", "", warning)[:40]  # numbers change, trouble stays
             if not self.seen[kind]:
                 self.say(f"Warning: {warning}")
             self.seen[kind] += 1

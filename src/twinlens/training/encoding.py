@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from twinlens.data import images
 from twinlens.encoders import ImageEncoder, TextEncoder
+from twinlens.encoders.forward import computing_in
 from twinlens.encoders.text import pack
 from twinlens.model import DualEncoder
 from twinlens.progress import Progress
@@ -26,6 +27,7 @@ class SplitEncoder:
         self, model: DualEncoder, image_encoder: ImageEncoder, text_encoder: TextEncoder
     ) -> None:
         self.size, self.resize = image_encoder.image_size, image_encoder.resize
+        self.dtype = image_encoder.dtype
         self._images = tf.function(
             lambda pixels: model.encode_image(pixels),
             input_signature=[tf.TensorSpec([None, self.size, self.size, 3])],
@@ -41,7 +43,10 @@ class SplitEncoder:
         data = data.map(self._load, num_parallel_calls=tf.data.AUTOTUNE)
         data = data.batch(IMAGE_BATCH).prefetch(AHEAD)
         found = []
-        with Progress("encoding pictures", len(paths), "pictures") as progress:
+        with (
+            Progress("encoding pictures", len(paths), "pictures") as progress,
+            computing_in(self.dtype),
+        ):
             for pixels in data:
                 found.append(self._images(pixels).numpy())
                 progress.advance(len(pixels))

@@ -1,24 +1,16 @@
 """One step of phase 2: encoders and heads together, with or without gradient cache."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 import keras
 import tensorflow as tf
 
+from twinlens.encoders.forward import computing_in
 from twinlens.model import DualEncoder
+from twinlens.training.auxiliary import Auxiliary
+from twinlens.training.parts import Part, normalisations
 from twinlens.training.raw import Batch
-
-MOMENTUM = 0.9  # of batch statistics; Keras' 0.99 lags behind for an epoch
-
-
-@dataclass(frozen=True)
-class Part:
-    """Weights that share an optimizer: the picture tower, the text tower, the heads."""
-
-    name: str
-    weights: list
-    optimizer: keras.optimizers.Optimizer
+from twinlens.training.replicas import Replicas
 
 
 class FineTuner:
@@ -30,6 +22,9 @@ class FineTuner:
         parts: all trainable weights, each in one part.
         clip_norm: of the whole gradient; 0: none.
         ema_decay: of a moving average of the weights, per step; 0 keeps none.
+        dtype: of the towers' computation, `"float32"` or `"bfloat16"`.
+        auxiliary: a second head on an inner grid of the picture tower.
+        replicas: which share every batch.
 
     A step on several batches is a step on all their pairs at once, in the memory of
     one batch (gradient cache): the features of all batches are computed without
@@ -49,178 +44,207 @@ class FineTuner:
         parts: list[Part],
         clip_norm: float = 0.0,
         ema_decay: float = 0.0,
+        dtype: str = "float32",
+        auxiliary: Auxiliary | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self.model, self.loss, self.parts = model, loss, parts
-        self.clip_norm, self.ema_decay = clip_norm, ema_decay
-        towers = (model.image_model, model.text_model)
-        self._learns = [bool(tower.trainable_weights) for tower in towers]
-        self.tower_weights = [w for tower in towers for w in tower.trainable_weights]
-        self.head_weights = model.heads.trainable_weights
-        self.weights = [*self.tower_weights, *self.head_weights]
+        self.clip_norm, self.ema_decay, self.dtype = clip_norm, ema_decay, dtype
+        self.auxiliary, self.replicas = auxiliary, replicas or Replicas()
+        image_tower = auxiliary.tower if auxiliary else model.image_model
+        self._towers = (image_tower, model.text_model)
+        self.weights = [weight for part in parts for weight in part.weights]
         for part in parts:
             part.optimizer.build(part.weights)
         self.averages = [
             tf.Variable(weight.value, trainable=False)
             for weight in (self.weights if ema_decay else [])
         ]
-        self._changing = [v for tower in towers for v in _changed_by_a_pass(tower)]
-        self._head_loss = tf.function(self._loss_of_features, jit_compile=True)
-        inputs, features, ids = _signatures(model)
-        self._plain_step = tf.function(self._one_batch, (*inputs, ids))
-        self._features = tf.function(self._encode, inputs)
-        self._head_gradients = tf.function(self._through_heads, (*features, ids))
-        self._tower_gradients = tf.function(self._through_towers, (*inputs, *features))
-        self._update = tf.function(self._apply)
+        self._changing = [
+            v for tower in self._towers for v in _changed_by_a_pass(tower)
+        ]
+        self._active: list[Part] = []
+        self.begin_epoch(0)
+
+    def begin_epoch(self, number: int) -> None:
+        """Lets the parts learn whose turn has come; `number` counts from 0."""
+        active = [part for part in self.parts if part.first_epoch <= number]
+        if len(active) == len(self._active):
+            return
+        self._active = active
+        learning = {id(weight) for part in active for weight in part.weights}
+        of_towers = [tower.trainable_weights for tower in self._towers]
+        self._of_towers = [[w for w in ws if id(w) in learning] for ws in of_towers]
+        in_towers = {id(weight) for weights in of_towers for weight in weights}
+        self._of_heads = [w for w in self.weights if id(w) not in in_towers]
+        self._compile()
 
     def step(self, batches: Callable[[], Iterable[Batch]], count: int) -> float:
         """One update.
 
         Args:
-            batches: gives the step's batches, the same at each call.
+            batches: gives the step's batches, the same at each call; of each, the
+                rows of this machine.
             count: how many there are; several meet in one gradient.
 
         Returns:
             The mean loss over the step's pairs.
         """
-        if count == 1:
-            (batch,) = batches()
-            return float(self._plain_step(*batch))
-        return self._cached_step(batches)
+        with computing_in(self.dtype):
+            if count > 1:
+                loss, norms = self._cached_step(batches)
+            else:
+                (batch,) = batches()
+                loss, norms = self.replicas.first(self._plain_step(*batch))
+        self.norms = norms.numpy()
+        return float(loss)
 
     def state(self) -> list:
         """Every variable that a resumed run needs, in a fixed order."""
         optimizers = [v for part in self.parts for v in part.optimizer.variables]
-        return [*self.model.variables, *optimizers, *self.averages]
+        extra = self.auxiliary.head.variables if self.auxiliary else []
+        return [*self.model.variables, *extra, *optimizers, *self.averages]
 
     def swap_averages(self) -> None:
         """Exchanges the weights with their moving averages, if there are any."""
         for weight, average in zip(self.weights, self.averages, strict=False):
             value = weight.numpy()
-            weight.assign(average)
+            weight.assign(average.numpy())
             average.assign(value)
 
     def update_statistics(self, batches: Iterable[Batch]) -> None:
         """Brings batch normalisation that trains up to date with the weights."""
-        for batch in batches:
-            self._features(batch.pixels, batch.tokens)
+        with computing_in(self.dtype):
+            for batch in batches:
+                self._features(*batch)
 
-    # === One batch ===
+    # === What each replica does ===
+    def _compile(self) -> None:
+        function = self.replicas.function
+        (inputs, features, ids), batch = self._signatures()
+        self._head_loss = tf.function(self._loss_of_features, jit_compile=True)
+        self._plain_step = function(self._one_batch, batch)
+        self._features = function(self._all_features, batch)
+        self._head_gradients = function(self._through_heads, (*features, ids))
+        self._tower_gradients = function(self._through_towers, (*inputs, *features))
+        self._update = function(self._sum_and_apply)
+
+    def _signatures(self) -> tuple:
+        """Batches and captions may be of any length: each function is traced once."""
+
+        def spec(of, dtype=tf.float32):
+            return tf.TensorSpec(of.shape, dtype)
+
+        images, texts = self._towers
+        tokens = {name: spec(each, tf.int32) for name, each in texts.input.items()}
+        inputs, ids = (spec(images.input), tokens), tf.TensorSpec([None, 2], tf.int32)
+        features = (spec(images.output), spec(texts.output))
+        return (inputs, features, ids), (*inputs, ids)
+
     def _encode(self, pixels, tokens):
-        learns_images, learns_texts = self._learns
-        return (
-            self.model.image_model(pixels, training=learns_images),
-            self.model.text_model(tokens, training=learns_texts),
+        inputs = (pixels, tokens)
+        return tuple(
+            tower(of_tower, training=bool(weights))
+            for tower, of_tower, weights in zip(
+                self._towers, inputs, self._of_towers, strict=True
+            )
         )
 
     def _loss_of_features(self, images, texts, ids):
-        logits = self.model.heads.training_logits(
-            (images, texts), self.loss.needs_similarities
-        )
-        return self.loss(ids, logits)
-
-    def _one_batch(self, pixels, tokens, ids):
-        with tf.GradientTape() as tape:
-            images, texts = self._encode(pixels, tokens)
-            loss = self._head_loss(images, texts, ids)
-        self._apply(tape.gradient(loss, [w.value for w in self.weights]))
+        dim = self.model.image_model.output_shape[-1]
+        features = (images[:, :dim], texts)
+        needed = self.loss.needs_similarities
+        loss = self.loss(ids, self.model.heads.training_logits(features, needed))
+        if self.auxiliary:
+            inner = self.model.heads.training_logits(
+                (images[:, dim:], texts), needed, self.auxiliary.head
+            )
+            loss += self.auxiliary.weight * self.loss(ids, inner)
         return loss
 
-    def _apply(self, gradients):
-        if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
-        of = {id(w): g for w, g in zip(self.weights, gradients, strict=True)}
-        for part in self.parts:
-            part.optimizer.apply([of[id(w)] for w in part.weights], part.weights)
-        for average, weight in zip(self.averages, self.weights, strict=False):
-            average.assign_add((1 - self.ema_decay) * (weight.value - average))
+    def _one_batch(self, *batch):
+        pixels, tokens, ids = self.replicas.share(batch)
+        with tf.GradientTape() as tape:
+            features = self._encode(pixels, tokens)
+        everywhere = self.replicas.gathered((*features, ids))
+        loss, of_heads, *of_features = self._through_heads(*everywhere)
+        own = self.replicas.share(of_features, among_all=True)
+        of_towers = tape.gradient(features, self._flat_towers, output_gradients=own)
+        return loss, self._sum_and_apply(of_towers, of_heads)
 
-    # === Gradient cache ===
-    def _cached_step(self, batches: Callable[[], Iterable[Batch]]) -> float:
-        features, ids, before = [], [], []
-        for batch in batches():
-            before.append([tf.identity(v.value) for v in self._changing])
-            features.append(self._features(batch.pixels, batch.tokens))
-            ids.append(batch.ids)
-        images, texts = (
-            tf.concat(side, axis=0) for side in zip(*features, strict=True)
-        )
-        loss, head, of_images, of_texts = self._head_gradients(
-            images, texts, tf.concat(ids, axis=0)
-        )
-        sizes = [len(part) for part in ids]
-        total = [tf.zeros_like(w.value) for w in self.tower_weights]
-        for batch, values, image_part, text_part in zip(
-            batches(),
-            before,
-            tf.split(of_images, sizes),
-            tf.split(of_texts, sizes),
-            strict=True,
-        ):
-            for variable, value in zip(self._changing, values, strict=True):
-                variable.assign(value)  # the same dropout as before
-            found = self._tower_gradients(
-                batch.pixels, batch.tokens, image_part, text_part
-            )
-            total = [a + b for a, b in zip(total, found, strict=True)]
-        self._update([*total, *head])
-        return float(loss)
+    def _all_features(self, *batch):
+        pixels, tokens, ids = self.replicas.share(batch)
+        return self.replicas.gathered((*self._encode(pixels, tokens), ids))
 
     def _through_heads(self, images, texts, ids):
         with tf.GradientTape() as tape:
             tape.watch([images, texts])
             loss = self._head_loss(images, texts, ids)
-        weights = [w.value for w in self.head_weights]
-        head, of_images, of_texts = tape.gradient(loss, [weights, images, texts])
-        return loss, head, of_images, of_texts
+        weights = [w.value for w in self._of_heads]
+        of_heads, of_images, of_texts = tape.gradient(loss, [weights, images, texts])
+        return loss, of_heads, of_images, of_texts
 
     def _through_towers(self, pixels, tokens, of_images, of_texts):
+        pixels, tokens = self.replicas.share((pixels, tokens))
+        own = self.replicas.share([of_images, of_texts], among_all=True)
         with tf.GradientTape() as tape:
-            images, texts = self._encode(pixels, tokens)
-        gradients = tape.gradient(
-            [images, texts],
-            [w.value for w in self.tower_weights],
-            output_gradients=[of_images, of_texts],
-        )
-        return [tf.convert_to_tensor(g) for g in gradients]
+            features = self._encode(pixels, tokens)
+        found = tape.gradient(features, self._flat_towers, output_gradients=own)
+        return [tf.convert_to_tensor(gradient) for gradient in found]
+
+    def _sum_and_apply(self, of_towers, of_heads):
+        """Updates the weights; gives the gradient's length in each tower."""
+        of_towers = self.replicas.summed([tf.convert_to_tensor(g) for g in of_towers])
+        count = len(self._of_towers[0])
+        norms = [tf.linalg.global_norm(g or [0.0]) for g in _split(of_towers, count)]
+        gradients = [*of_towers, *of_heads]
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
+        weights = [*self._of_towers[0], *self._of_towers[1], *self._of_heads]
+        of = {id(w): g for w, g in zip(weights, gradients, strict=True)}
+        for part in self._active:
+            part.optimizer.apply([of[id(w)] for w in part.weights], part.weights)
+        for average, weight in zip(self.averages, self.weights, strict=False):
+            average.assign_add((1 - self.ema_decay) * (weight.value - average))
+        return tf.stack(norms)
+
+    @property
+    def _flat_towers(self) -> list:
+        return [w.value for weights in self._of_towers for w in weights]
+
+    # === Gradient cache ===
+    def _cached_step(self, batches: Callable[[], Iterable[Batch]]) -> tuple:
+        found, before = [], []
+        for batch in batches():
+            before.append([v.numpy() for v in self._changing])
+            found.append(self.replicas.first(self._features(*batch)))
+        sizes = [len(ids) for *_, ids in found]
+        joined = [tf.concat(side, axis=0) for side in zip(*found, strict=True)]
+        loss, of_heads, of_images, of_texts = self._head_gradients(*joined)
+        of_features = self.replicas.first((of_images, of_texts))
+        parts = zip(*(tf.split(of, sizes) for of in of_features), strict=True)
+        totals: list[list] = []  # for each replica here, for each weight
+        for batch, values, part in zip(batches(), before, parts, strict=True):
+            for variable, value in zip(self._changing, values, strict=True):
+                variable.assign(value)  # the same dropout as before
+            gradients = self._tower_gradients(batch.pixels, batch.tokens, *part)
+            each = self.replicas.each(gradients)
+            totals = _added(totals, each) if totals else each
+        norms = self._update(self.replicas.spread(totals), of_heads)
+        return self.replicas.first((loss, norms))
 
 
-def _signatures(model: DualEncoder) -> tuple:
-    """Of a batch's pixels and tokens, of their features, of ids.
-
-    Batches and captions may be of any length: each function is traced once.
-    """
-    def spec(of, dtype=tf.float32):
-        return tf.TensorSpec(of.shape, dtype)
-
-    tokens = {n: spec(each, tf.int32) for n, each in model.text_model.input.items()}
-    features = (spec(model.image_model.output), spec(model.text_model.output))
-    return (spec(model.image_model.input), tokens), features, tf.TensorSpec([None, 2], tf.int32)
+def _added(ones: list[list], others: list[list]) -> list[list]:
+    pairs = zip(ones, others, strict=True)
+    return [[a + b for a, b in zip(*pair, strict=True)] for pair in pairs]
 
 
-def prepare_tower(tower: keras.Model, learns: bool, from_random: bool) -> None:
-    """Says which of a tower's weights train.
-
-    Args:
-        tower: an encoder's model.
-        learns: whether the tower trains at all.
-        from_random: whether its weights started random. Batch normalisation of
-            pretrained weights stays as it is; of random ones it trains, with
-            statistics that follow in tens of steps instead of hundreds.
-    """
-    for layer in tower._flatten_layers():
-        layer.trainable = learns
-    for layer in _normalisations(tower):
-        layer.trainable = learns and from_random
-        layer.momentum = MOMENTUM
-
-
-def _normalisations(tower: keras.Model) -> list[keras.layers.BatchNormalization]:
-    layers = tower._flatten_layers()
-    return [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+def _split(values: list, count: int) -> tuple[list, list]:
+    return values[:count], values[count:]
 
 
 def _changed_by_a_pass(tower: keras.Model) -> list:
     """What a pass in training changes besides weights: dropout's seeds, statistics."""
     seeds = [v for v in tower.variables if v.path.endswith("seed_generator_state")]
-    training = [layer for layer in _normalisations(tower) if layer.trainable]
+    training = [layer for layer in normalisations(tower) if layer.trainable]
     return seeds + [v for layer in training for v in layer.non_trainable_weights]

@@ -14,14 +14,15 @@ from twinlens.errors import InputError
 from twinlens.model import DualEncoder, Heads
 from twinlens.progress import Progress
 from twinlens.training import diagnosis
-from twinlens.training.build import build_loss, build_optimizer
+from twinlens.training.build import build_loss
 from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
 from twinlens.training.course import validation_metrics
 from twinlens.training.encoding import SplitEncoder
-from twinlens.training.finetune import FineTuner, Part, prepare_tower
 from twinlens.training.pairs import epoch_order
 from twinlens.training.raw import RawBatches, RawPairs
+from twinlens.training.replicas import Replicas
 from twinlens.training.selection import Selection
+from twinlens.training.set_up import batches_a_step, build_tuner
 
 CHECKPOINT_EVERY_SECONDS = 120.0  # what a kill can cost at most
 STATISTICS_BATCHES = 30  # passes after which 0.9 ** 30 = 4 % of the old ones is left
@@ -37,6 +38,8 @@ class FineTuning:
         config: all settings.
         folder: where the checkpoint is kept; `None` keeps none.
         say: shows a line to the person.
+        replicas: which share every batch; encoders and heads were made in the scope
+            of their strategy.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class FineTuning:
         config: Config,
         folder: Path | None = None,
         say: Callable[[str], None] = print,
+        replicas: Replicas | None = None,
     ) -> None:
         self.train, self.val, self.config = train, val, config
         self.settings = settings = config.phase2
@@ -56,13 +60,19 @@ class FineTuning:
         self.path = folder / "checkpoint.npz" if folder else None
         self.model = DualEncoder(image_encoder.model, text_encoder.model, heads)
         self.loss = build_loss(config.loss)
-        self._chunks = _batches_a_step(settings.batch_size, settings.negatives)
+        self.replicas = replicas = replicas or Replicas()
+        replicas.check(settings.batch_size)
+        self._chunks = batches_a_step(settings.batch_size, settings.negatives)
         self.step_pairs = settings.batch_size * self._chunks
         self.steps = len(self._order(0).pictures) // self._chunks
-        self.tuner = self._tuner()
-        self.batches = RawBatches(
-            train, image_encoder, text_encoder, settings, config.seed
-        )
+        encoders = (image_encoder, text_encoder)
+        share = (replicas.worker, replicas.workers)
+        self.batches = RawBatches(train, *encoders, settings, config.seed, share)
+        few = self.batches(self._order(0), 0, 0, STATISTICS_BATCHES)
+        with replicas.strategy.scope():
+            self.tuner = build_tuner(
+                self.model, encoders, self.loss, config, self.steps, few, replicas
+            )
         self.encoder = SplitEncoder(self.model, image_encoder, text_encoder)
         self.selection = Selection(settings, "phase2")
         self.warn(diagnosis.check_negatives(self.step_pairs))
@@ -92,7 +102,7 @@ class FineTuning:
 
     def save(self) -> None:
         """Writes the checkpoint, if there is a folder for it."""
-        if self.path is None:
+        if self.path is None or not self.replicas.is_chief:
             return
         progress = {
             "history": self.history,
@@ -106,7 +116,7 @@ class FineTuning:
 
     def forget(self) -> None:
         """Removes the checkpoint, once the model is safe elsewhere."""
-        if self.path is not None:
+        if self.path is not None and self.replicas.is_chief:
             self.path.unlink(missing_ok=True)
 
     # === Set-up ===
@@ -114,27 +124,6 @@ class FineTuning:
         return epoch_order(
             self.train, self.settings.batch_size, self.config.seed, number, "phase2"
         )
-
-    def _tuner(self) -> FineTuner:
-        settings, parts = self.settings, []
-        towers = (
-            ("image_encoder", self.model.image_model, settings.image_learning_rate),
-            ("text_encoder", self.model.text_model, settings.text_learning_rate),
-        )
-        for name, tower, rate in towers:
-            random = getattr(self.config, name).weights == "none"
-            prepare_tower(tower, learns=rate > 0, from_random=random)
-            if rate > 0:
-                parts.append(self._part(name, tower.trainable_weights, rate))
-        head_weights = self.model.heads.trainable_weights
-        parts.append(self._part("heads", head_weights, settings.learning_rate))
-        return FineTuner(
-            self.model, self.loss, parts, settings.clip_norm, settings.ema_decay
-        )
-
-    def _part(self, name: str, weights: list, rate: float) -> Part:
-        settings = self.settings.model_copy(update={"learning_rate": rate})
-        return Part(name, weights, build_optimizer(settings, self.steps))
 
     def _resume(self) -> None:
         found = load_checkpoint(self.path, self.tuner.state()) if self.path else None
@@ -144,11 +133,20 @@ class FineTuning:
             self.history, self.start = progress["history"], progress["start"]
             self.step, self._loss_sum = progress["step"], progress["loss_sum"]
         self._saved_at = time.monotonic()
+        mine = [len(self.history), self.step]
+        chiefs = self.replicas.from_chief(mine)
+        if mine != chiefs:
+            raise InputError(
+                f"Machine {self.replicas.worker} stands at epoch and step {mine}, the "
+                f"first machine at {chiefs}. All machines have to see the same folder "
+                f"{self.path.parent if self.path else ''}: share it, or copy it."
+            )
 
     # === An epoch ===
     def _one_epoch(self) -> None:
         number, begun = len(self.history), time.monotonic()
         first = self.step
+        self.tuner.begin_epoch(number)
         self._steps_of(number)
         seconds = time.monotonic() - begun
         row: dict[str, Any] = {
@@ -178,6 +176,7 @@ class FineTuning:
                 loss = self._one_step(order, number, data)
                 self._loss_sum += loss
                 self.step += 1
+                self.warn(diagnosis.check_gradients(*self.tuner.norms, self.settings))
                 progress.advance(self.step_pairs, f"loss {loss:.3f}")
                 if time.monotonic() - self._saved_at > CHECKPOINT_EVERY_SECONDS:
                     self.save()
@@ -212,6 +211,10 @@ class FineTuning:
         """Retrieval metrics on val, of the averaged weights if there are any."""
         if number >= 0:
             self._update_statistics(number)
+        found = self._measured() if self.replicas.is_chief else None
+        return self.replicas.from_chief(found)
+
+    def _measured(self) -> dict[str, float]:
         self.tuner.swap_averages()
         images = self.encoder.encode_images(self.val.paths)
         texts = self.encoder.encode_texts(self.val.texts)[self.val.text_rows]
@@ -255,15 +258,3 @@ class FineTuning:
             f"Interrupted in epoch {len(self.history) + 1} after {self.step} of "
             f"{self.steps} steps. The same command goes on from the last checkpoint."
         )
-
-
-def _batches_a_step(batch_size: int, negatives: int) -> int:
-    if not negatives:
-        return 1
-    if negatives % batch_size:
-        raise InputError(
-            f"phase2.negatives is {negatives}, which is no multiple of "
-            f"phase2.batch_size = {batch_size}. Set it to "
-            f"{max(1, round(negatives / batch_size)) * batch_size}."
-        )
-    return negatives // batch_size

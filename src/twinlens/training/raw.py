@@ -86,6 +86,7 @@ class RawBatches:
         image_encoder, text_encoder: whose preprocessing it is.
         settings: which augmentations.
         seed: of the augmentations.
+        share: of every batch, `(number, of how many)`: only its rows are read.
     """
 
     def __init__(
@@ -95,8 +96,9 @@ class RawBatches:
         text_encoder: TextEncoder,
         settings: Phase2Settings,
         seed: int,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.pairs, self.seed = pairs, seed
+        self.pairs, self.seed, self.share = pairs, seed, share
         self.tokenize = text_encoder.tokenize
         self._pixels = _pixels_function(
             image_encoder.image_size,
@@ -110,10 +112,15 @@ class RawBatches:
         self, epoch: Epoch, number: int, first: int, last: int
     ) -> tf.data.Dataset:
         """Steps `first` to `last - 1` of epoch `number`; the same at every call."""
-        pictures = epoch.pictures[first:last].ravel()
-        text_rows = epoch.text_rows[first:last].ravel()
-        batch_size = epoch.pictures.shape[1]
-        places = np.arange(first * batch_size, last * batch_size)
+        steps, whole = epoch.pictures.shape
+        number_here, of = self.share
+        batch_size = whole // of
+        mine = np.s_[number_here * batch_size : (number_here + 1) * batch_size]
+        places = np.arange(steps * whole).reshape(steps, whole)
+        pictures, text_rows, places = (
+            rows[first:last, mine].ravel()
+            for rows in (epoch.pictures, epoch.text_rows, places)
+        )
         draws = np.random.default_rng([self.seed, number]).integers(2**31)
         seeds = np.stack([np.full(len(places), draws), places], axis=1)
         rows = (

@@ -1,0 +1,187 @@
+"""Where phase 2 runs: one device, several, or several machines, with one code."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from twinlens.errors import InputError
+
+CLUSTER = "TF_CONFIG"  # names all machines and which of them this is
+
+
+class Replicas:
+    """Copies of a model that take a share of every batch each.
+
+    All pairs of a batch meet in one loss, wherever they were computed, and each
+    replica ends a step with the same weights: those that one device would have had
+    with the whole batch (batch normalisation that trains, and dropout, see one
+    replica's share).
+
+    Args:
+        strategy: a TensorFlow strategy; by default the one in scope, which is one
+            device.
+
+    Attributes:
+        count: replicas on all machines.
+        worker: which machine this is; 0 is the chief, which alone writes files.
+        workers: how many machines there are.
+
+    Reference:
+        https://www.tensorflow.org/guide/distributed_training.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.count = self.strategy.num_replicas_in_sync
+        resolver = self.strategy.cluster_resolver
+        cluster = resolver.cluster_spec().as_dict() if resolver else {}
+        self.workers = len(cluster.get("worker", [])) or 1
+        self.worker = resolver.task_id if self.workers > 1 else 0
+        self._here = self.count // self.workers  # replicas on this machine
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run."""
+        return self.worker == 0
+
+    def check(self, batch_size: int) -> None:
+        """Refuses a batch that replicas cannot share evenly.
+
+        Raises:
+            InputError: the number of replicas does not divide it.
+        """
+        if batch_size % self.count:
+            better = max(1, round(batch_size / self.count)) * self.count
+            raise InputError(
+                f"phase2.batch_size is {batch_size}, which {self.count} replicas "
+                f"cannot share evenly. Set it to {better}, or another multiple of "
+                f"{self.count}."
+            )
+
+    # === Calls from outside ===
+    def function(self, body: Callable, signature: tuple | None = None) -> Callable:
+        """`body` compiled, to be run by every replica; `signature` of its arguments."""
+        return tf.function(
+            lambda *arguments: self.strategy.run(body, args=arguments), signature
+        )
+
+    def first(self, result: Any) -> Any:
+        """The first replica's part of what a function returned."""
+        return tf.nest.map_structure(
+            lambda each: self.strategy.experimental_local_results(each)[0], result
+        )
+
+    def each(self, result: list) -> list[list]:
+        """A function's list of results, apart for each replica of this machine."""
+        parts = [self.strategy.experimental_local_results(each) for each in result]
+        return [list(of_one) for of_one in zip(*parts, strict=True)]
+
+    def spread(self, values: list) -> Any:
+        """One value for each replica of this machine, as a function's argument."""
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: values[context.replica_id_in_sync_group % self._here]
+        )
+
+    def from_chief(self, value: Any) -> Any:
+        """The chief's value, on every machine; all have to call this together.
+
+        Args:
+            value: what JSON can hold; only the chief's counts.
+        """
+        if self.workers == 1:
+            return value
+        text = json.dumps(value).encode() if self.is_chief else b""
+        (length,) = self._from_chief([len(text)])
+        padded = list(text) + [0] * (length - len(text))
+        return json.loads(bytes(self._from_chief(padded)))
+
+    def _from_chief(self, values: list[int]) -> list[int]:
+        ones = tf.constant(values, tf.int32) * int(self.is_chief)
+        mine = ones // self._here  # every replica of the chief adds its part
+        rest = ones - mine * (self._here - 1)
+
+        def body():
+            first = self._place() % self._here == 0
+            return self.summed([tf.where(first, rest, mine)])[0]
+
+        return self.first(self.strategy.run(body)).numpy().tolist()
+
+    # === Calls of a body ===
+    def share(self, values: Any, among_all: bool = False) -> Any:
+        """This replica's rows of tensors.
+
+        Args:
+            values: tensors, nested in any way, whose rows replicas share: those of
+                this machine, or all of them.
+            among_all: whether the rows are for the replicas of all machines.
+        """
+        if self.count == 1:
+            return values
+        place, parts = self._place(), self.count
+        if not among_all:
+            place, parts = place % self._here, self._here
+
+        def rows(value):
+            size = tf.shape(value)[0] // parts
+            return value[place * size : (place + 1) * size]
+
+        with tf.device("CPU"):  # only the share travels to the replica's device
+            return tf.nest.map_structure(rows, values)
+
+    def gathered(self, values: Any) -> Any:
+        """The rows of all replicas, in the order of replicas, nested as `values`."""
+        if self.count == 1:
+            return values
+        context = tf.distribute.get_replica_context()
+        return tf.nest.map_structure(
+            lambda value: context.all_gather(value, axis=0), values
+        )
+
+    def summed(self, values: list) -> list:
+        """Sums over all replicas."""
+        if self.count == 1 or not values:
+            return values
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+    def _place(self):
+        return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def find_replicas() -> Replicas:
+    """Replicas on the machines of `TF_CONFIG`, or on all GPUs of this one, or one.
+
+    It has to be called before TensorFlow computes anything, where there are several
+    machines.
+
+    Raises:
+        InputError: `TF_CONFIG` is not what TensorFlow expects.
+    """
+    if os.environ.get(CLUSTER):
+        _check_cluster(os.environ[CLUSTER])
+        return Replicas(tf.distribute.MultiWorkerMirroredStrategy())
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) > 1:
+        return Replicas(tf.distribute.MirroredStrategy([gpu.name for gpu in gpus]))
+    return Replicas()
+
+
+def _check_cluster(text: str) -> None:
+    expected = (
+        '{"cluster": {"worker": ["host0:12345", "host1:12345"]}, '
+        '"task": {"type": "worker", "index": 0}}'
+    )
+    try:
+        found = json.loads(text)
+        workers, task = found["cluster"]["worker"], found["task"]
+        right = task["type"] == "worker" and 0 <= task["index"] < len(workers)
+    except (ValueError, TypeError, KeyError):
+        right = False
+    if not right:
+        raise InputError(
+            f"{CLUSTER} is {text!r}. Expected, with every machine's address and this "
+            f"machine's index: {expected}"
+        )
