@@ -36,6 +36,7 @@ EXTRAS = {
     "bench": [
         # The newest torch brings gigabytes of GPU libraries; this one has a CPU build.
         "torch==2.13.0",
+        "torchvision==0.28.0",
         "sentence-transformers>=5",
         "psutil>=6",
     ],

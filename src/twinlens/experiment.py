@@ -1,6 +1,6 @@
 """The data of an experiment: its table, its encoders, the features of both."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import pandas as pd
@@ -8,9 +8,11 @@ import pandas as pd
 from twinlens.config import Config
 from twinlens.data.table import CaptionData, load
 from twinlens.encoders import ImageEncoder, TextEncoder, image_encoder, text_encoder
+from twinlens.encoders.base import weights_digest
 from twinlens.encoders.text import RandomSize
 from twinlens.errors import InputError
 from twinlens.features import Features, encode_images, encode_texts
+from twinlens.model import DualEncoder
 from twinlens.training.pairs import PairFeatures, pair_features
 from twinlens.training.raw import RawPairs, raw_pairs
 
@@ -125,6 +127,26 @@ class Experiment:
                 "(evaluation.split) or other data.split_fractions."
             )
         return pairs
+
+    def seen_by(self, model: DualEncoder, split: str) -> "Experiment":
+        """One split of the same data, encoded by a fine-tuned model.
+
+        Args:
+            model: from now on frozen.
+            split: no other pictures and captions are encoded.
+        """
+        other = Experiment(self.config)
+        table = self.table[self.table["split"] == split]
+        other.__dict__["data"] = replace(self.data, table=table)
+        for name in ("image", "text"):
+            tower = getattr(model, f"{name}_model")
+            tower.trainable = False
+            encoder = getattr(self, f"{name}_encoder")
+            description = encoder.description | {"weights": weights_digest(tower)}
+            other.__dict__[f"{name}_encoder"] = replace(
+                encoder, model=tower, description=description
+            )
+        return other
 
     def raw_pairs(self, split: str) -> RawPairs:
         """The pairs of one split as files and texts, without broken pictures."""

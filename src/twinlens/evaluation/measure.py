@@ -13,7 +13,6 @@ from twinlens.evaluation.breakdown import by_label, by_slice, intervals
 from twinlens.experiment import Experiment
 from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run
-from twinlens.training.encoding import SplitEncoder
 from twinlens.training.pairs import PairFeatures
 from twinlens.training.phase2 import load_trained
 
@@ -64,20 +63,6 @@ def embed_split(
     )
 
 
-def embed_files(model: DualEncoder, experiment: Experiment, split: str) -> Embedded:
-    """Embeddings of a split's files and texts, by a fine-tuned model."""
-    pairs = experiment.raw_pairs(split)
-    encoders = experiment.image_encoder, experiment.text_encoder
-    encoder = SplitEncoder(model, *encoders)
-    return Embedded(
-        encoder.encode_images(pairs.paths),
-        encoder.encode_texts(pairs.texts)[pairs.text_rows],
-        pairs.picture_of_caption,
-        pairs.image_ids,
-        pairs.texts[pairs.text_rows],
-    )
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` found.
@@ -104,22 +89,20 @@ def evaluate(
     """Measures a model on a split of an experiment's data.
 
     Args:
-        model: heads, measured on the cached features; or a dual encoder, measured on
-            the plain pictures and texts themselves.
+        model: heads, measured on the cached features; or a dual encoder, whose own
+            features of the split are encoded and cached first.
         experiment: the data.
         settings: split and metrics.
 
     Raises:
         InputError: the split is empty, or an attribute or fold size does not fit.
     """
-    views, averaged = 1, False
+    heads, seen = model, experiment
     if isinstance(model, DualEncoder):
-        embedded = embed_files(model, experiment, settings.split)
-    else:
-        pairs = experiment.pairs(settings.split)
-        views = pairs.views
-        averaged = settings.average_views and views > 1
-        embedded = embed_split(model, pairs, experiment.texts.ids, averaged)
+        heads, seen = model.heads, experiment.seen_by(model, settings.split)
+    pairs = seen.pairs(settings.split)
+    averaged = settings.average_views and pairs.views > 1
+    embedded = embed_split(heads, pairs, seen.texts.ids, averaged)
     protocol = _protocol(settings, len(embedded.images))
     values, galleries, ranks = _measure(embedded, settings)
     found = {}
@@ -127,7 +110,7 @@ def evaluate(
         found |= _with_intervals(direction, values[direction], ranks, settings)
     summary = {
         "split": settings.split,
-        "protocol": protocol + (f"; mean of {views} views" if averaged else ""),
+        "protocol": protocol + (f"; mean of {pairs.views} views" if averaged else ""),
         "gallery": galleries,
         "queries": {d: len(ranks[ranks["direction"] == d]) for d in DIRECTIONS},
         "metrics": found,
