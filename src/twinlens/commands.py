@@ -35,6 +35,7 @@ from twinlens.training.phase2 import (  # noqa: E402
     phase1_run,
     train_phase2,
 )
+from twinlens.training.replicas import Replicas, find_replicas  # noqa: E402
 
 SHOWN_PROBLEMS = 5  # examples of each kind; all are counted
 
@@ -45,6 +46,7 @@ def train_and_report(
     config: Config, phase: int, seeds: int, restart: bool, source: str = ""
 ) -> None:
     """Trains one or more seeds from one cache, evaluates, writes reports."""
+    replicas = find_replicas() if phase == 2 else Replicas()
     experiment = Experiment(config)
     _say_data(experiment.data)
     for warning in check_captions(
@@ -57,9 +59,14 @@ def train_and_report(
         if phase == 1:
             run, evaluation = _phase1(experiment, seed, restart)
         else:
-            run, evaluation = _phase2(seed, restart, source)
+            run, evaluation = _phase2(experiment, seed, restart, source, replicas)
+        if evaluation is None:
+            continue  # another machine measures and reports
         runs.append(run)
         found.append(evaluation)
+    if not replicas.is_chief:
+        say("Done; the first machine measures the model and writes the report.")
+        return
     if seeds > 1:
         _write_seeds(runs, found)
     from twinlens.report import write_report
@@ -78,19 +85,26 @@ def _seed(config: Config, number: int) -> Config:
     return config.model_copy(update={"name": name, "seed": config.seed + number})
 
 
-def _phase2(config: Config, restart: bool, source: str) -> tuple[Run, Evaluation]:
-    """Fine-tunes from phase 1 and sets the two side by side."""
+def _phase2(
+    experiment: Experiment,
+    config: Config,
+    restart: bool,
+    source: str,
+    replicas: Replicas,
+) -> tuple[Run, Evaluation | None]:
+    """Fine-tunes from phase 1 and sets the two side by side, on the first machine."""
     before = phase1_run(config, source)
-    run = start_run(config, phase=2, restart=restart)
-    experiment = Experiment(config)  # of its own: training changes the encoders
-    phase1 = evaluate(load_heads(before), experiment, config.evaluation)
+    folder = start_run(config, 2, restart).folder if replicas.is_chief else ""
+    run = Run(Path(replicas.from_chief(str(folder))))
     if run.is_trained:
         say(f"{run.folder} is trained already; --restart trains it anew.")
-        model = load_trained(run)
     else:
-        model = train_phase2(experiment, run, before, say)
-        _say_trained(run)
-    evaluation = evaluate(model, experiment, config.evaluation)
+        train_phase2(config, experiment, run, before, say, replicas)
+    if not replicas.is_chief:
+        return run, None
+    _say_trained(run)
+    phase1 = evaluate(load_heads(before), experiment, config.evaluation)
+    evaluation = evaluate(load_trained(run), experiment, config.evaluation)
     write_evaluation(run, evaluation)
     table = compare(phase1, evaluation)
     run.write_json("comparison.json", table.to_dict("records"))

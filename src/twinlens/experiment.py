@@ -128,6 +128,12 @@ class Experiment:
             )
         return pairs
 
+    def anew(self) -> "Experiment":
+        """The same data, already read, with encoders of its own."""
+        other = Experiment(self.config)
+        other.__dict__["data"] = self.data
+        return other
+
     def seen_by(self, model: DualEncoder, split: str) -> "Experiment":
         """One split of the same data, encoded by a fine-tuned model.
 

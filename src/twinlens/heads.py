@@ -62,15 +62,15 @@ class Dropout(layers.Layer):
         """Creates the count of steps, which makes every mask another."""
         start = keras.initializers.Constant(self.seed % 2**16 * 2**16)
         self.step = self.add_weight(
-            shape=(), initializer=start, dtype="uint32", trainable=False, name="step"
-        )
+            shape=(), initializer=start, dtype="int64", trainable=False, name="step"
+        )  # TensorFlow sends no unsigned numbers to other machines
 
     def call(self, x, training: bool = False):
         """`x` with a share of its numbers zero, in training only."""
         if not training or not self.rate:
             return x
         self.step.assign(self.step + 1)
-        key = _mix(self.step + 0)
+        key = _mix(ops.cast(self.step, "uint32"))
         place = ops.cast(ops.arange(ops.size(x), dtype="int32"), "uint32")
         place = ops.reshape(place, ops.shape(x))
         random = _mix(_mix(place + key) + key)

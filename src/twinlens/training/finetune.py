@@ -127,7 +127,7 @@ class FineTuner:
         self._features = function(self._all_features, batch)
         self._head_gradients = function(self._through_heads, (*features, ids))
         self._tower_gradients = function(self._through_towers, (*inputs, *features))
-        self._update = function(self._sum_and_apply)
+        self._update = function(self._apply_totals)
 
     def _signatures(self) -> tuple:
         """Batches and captions may be of any length: each function is traced once."""
@@ -160,7 +160,7 @@ class FineTuner:
                 (images[:, dim:], texts), needed, self.auxiliary.head
             )
             loss += self.auxiliary.weight * self.loss(ids, inner)
-        return loss
+        return loss * self.replicas.count  # by which Keras divides every loss
 
     def _one_batch(self, *batch):
         pixels, tokens, ids = self.replicas.share(batch)
@@ -192,6 +192,9 @@ class FineTuner:
         found = tape.gradient(features, self._flat_towers, output_gradients=own)
         return [tf.convert_to_tensor(gradient) for gradient in found]
 
+    def _apply_totals(self, of_towers, of_heads):
+        return self._sum_and_apply(self.replicas.own(of_towers), of_heads)
+
     def _sum_and_apply(self, of_towers, of_heads):
         """Updates the weights; gives the gradient's length in each tower."""
         of_towers = self.replicas.summed([tf.convert_to_tensor(g) for g in of_towers])
@@ -220,23 +223,21 @@ class FineTuner:
             found.append(self.replicas.first(self._features(*batch)))
         sizes = [len(ids) for *_, ids in found]
         joined = [tf.concat(side, axis=0) for side in zip(*found, strict=True)]
-        loss, of_heads, of_images, of_texts = self._head_gradients(*joined)
-        of_features = self.replicas.first((of_images, of_texts))
+        loss, of_heads, *of_features = self.replicas.first(
+            self._head_gradients(*joined)
+        )
         parts = zip(*(tf.split(of, sizes) for of in of_features), strict=True)
-        totals: list[list] = []  # for each replica here, for each weight
+        totals: list = []  # for each weight, a row for each replica of this machine
         for batch, values, part in zip(batches(), before, parts, strict=True):
             for variable, value in zip(self._changing, values, strict=True):
                 variable.assign(value)  # the same dropout as before
-            gradients = self._tower_gradients(batch.pixels, batch.tokens, *part)
-            each = self.replicas.each(gradients)
-            totals = _added(totals, each) if totals else each
-        norms = self._update(self.replicas.spread(totals), of_heads)
-        return self.replicas.first((loss, norms))
-
-
-def _added(ones: list[list], others: list[list]) -> list[list]:
-    pairs = zip(ones, others, strict=True)
-    return [[a + b for a, b in zip(*pair, strict=True)] for pair in pairs]
+            found = self._tower_gradients(batch.pixels, batch.tokens, *part)
+            each = self.replicas.each(found)
+            totals = (
+                [a + b for a, b in zip(totals, each, strict=True)] if totals else each
+            )
+        norms = self._update(totals, of_heads)
+        return loss, self.replicas.first(norms)
 
 
 def _split(values: list, count: int) -> tuple[list, list]:

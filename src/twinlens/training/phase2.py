@@ -14,6 +14,7 @@ from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run, changes, open_run
 from twinlens.training.finetuning import FineTuning
 from twinlens.training.phase1 import EpochLog, load_heads
+from twinlens.training.replicas import Replicas
 
 SHARED = ("data.", "image_encoder.", "text_encoder.", "head.")  # with phase 1
 
@@ -50,33 +51,48 @@ def phase1_run(config: Config, source: str = "") -> Run:
 
 
 def train_phase2(
+    config: Config,
     experiment: Experiment,
     run: Run,
     source: Run,
     say: Callable[[str], None] = print,
-) -> DualEncoder:
+    replicas: Replicas | None = None,
+) -> None:
     """Fine-tunes a run and leaves its model in the run's folder and in `models`.
 
     Args:
-        experiment: its data and encoders; the encoders are changed.
+        config: all settings.
+        experiment: the data; its encoders stay as they are.
         run: the folder; a training that was interrupted there goes on.
         source: the phase-1 run it starts from.
         say: shows a line to the person.
+        replicas: which share every batch; the first machine writes.
     """
     begun = time.monotonic()
-    config = experiment.config
+    replicas = replicas or Replicas()
     val = "val" in set(experiment.table["split"])
+    with replicas.strategy.scope():
+        own = experiment.anew()
+        encoders, heads = (own.image_encoder, own.text_encoder), load_heads(source)
     tuning = FineTuning(
         experiment.raw_pairs("train"),
         experiment.raw_pairs("val") if val else None,
-        experiment.image_encoder,
-        experiment.text_encoder,
-        load_heads(source),
+        *encoders,
+        heads,
         config,
         run.folder,
         say,
+        replicas,
     )
-    model = tuning.run(EpochLog(run))
+    model = tuning.run(EpochLog(run) if replicas.is_chief else lambda history: None)
+    if replicas.is_chief:
+        _write(run, model, tuning, source, time.monotonic() - begun)
+    replicas.from_chief(None)  # nobody leaves before the model is written
+
+
+def _write(
+    run: Run, model: DualEncoder, tuning: FineTuning, source: Run, seconds: float
+) -> None:
     last = len(tuning.history) - 1
     best = tuning.selection.best_epoch
     run.write_json(
@@ -84,7 +100,7 @@ def train_phase2(
         {
             "epochs": len(tuning.history),
             "kept_epoch": (best if best >= 0 else last) + 1,
-            "seconds": round(time.monotonic() - begun, 1),
+            "seconds": round(seconds, 1),
             "pairs_per_second": tuning.history[-1]["pairs_per_second"],
             "from": str(source.folder),
             "start": tuning.start,
@@ -94,10 +110,9 @@ def train_phase2(
     model.save(partial)
     partial.replace(run.model_path)
     tuning.forget()
-    models = Path(config.models)
+    models = Path(tuning.config.models)
     models.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.model_path, models / f"{config.name}.keras")
-    return model
+    shutil.copyfile(run.model_path, models / f"{tuning.config.name}.keras")
 
 
 def load_trained(run: Run) -> Heads | DualEncoder:

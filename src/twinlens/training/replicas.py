@@ -74,16 +74,10 @@ class Replicas:
             lambda each: self.strategy.experimental_local_results(each)[0], result
         )
 
-    def each(self, result: list) -> list[list]:
-        """A function's list of results, apart for each replica of this machine."""
+    def each(self, result: list) -> list:
+        """A function's list of results, each with a row for every replica here."""
         parts = [self.strategy.experimental_local_results(each) for each in result]
-        return [list(of_one) for of_one in zip(*parts, strict=True)]
-
-    def spread(self, values: list) -> Any:
-        """One value for each replica of this machine, as a function's argument."""
-        return self.strategy.experimental_distribute_values_from_function(
-            lambda context: values[context.replica_id_in_sync_group % self._here]
-        )
+        return [tf.stack(of_all) for of_all in parts]
 
     def from_chief(self, value: Any) -> Any:
         """The chief's value, on every machine; all have to call this together.
@@ -130,6 +124,10 @@ class Replicas:
 
         with tf.device("CPU"):  # only the share travels to the replica's device
             return tf.nest.map_structure(rows, values)
+
+    def own(self, values: list) -> list:
+        """This replica's rows of what `each` gave."""
+        return [value[self._place() % self._here] for value in values]
 
     def gathered(self, values: Any) -> Any:
         """The rows of all replicas, in the order of replicas, nested as `values`."""

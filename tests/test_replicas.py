@@ -1,0 +1,99 @@
+"""Several devices and machines take the step that one device would have taken."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twinlens.errors import InputError
+from twinlens.training.replicas import Replicas, find_replicas
+
+JOB = Path(__file__).with_name("replica_job.py")
+
+
+def free_ports(count):
+    found = [socket.socket() for _ in range(count)]
+    for each in found:
+        each.bind(("localhost", 0))
+    ports = [each.getsockname()[1] for each in found]
+    for each in found:
+        each.close()
+    return ports
+
+
+def started(kind, out, **environment):
+    return subprocess.Popen(
+        [sys.executable, JOB, kind, out],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(JOB.parents[1] / "src"),
+            "CUDA_VISIBLE_DEVICES": "-1",
+            **environment,
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory):
+    """What each way of sharing leaves: loss, weights, averages."""
+    folder = tmp_path_factory.mktemp("replicas")
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    jobs = {kind: started(kind, folder / f"{kind}.npz") for kind in ("one", "mirrored")}
+    for index in (0, 1):
+        task = {"type": "worker", "index": index}
+        setup = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        name = f"worker {index}"
+        jobs[name] = started("workers", folder / f"{name}.npz", TF_CONFIG=setup)
+    found = {}
+    for name, job in jobs.items():
+        _, said = job.communicate(timeout=240)
+        assert job.returncode == 0, said[-3000:]
+        with np.load(folder / f"{name}.npz") as arrays:
+            found[name] = dict(arrays)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "worker 0", "worker 1"])
+def test_replicas_take_the_step_of_one_device_on_the_whole_batch(steps, kind):
+    expected, found = steps["one"], steps[kind]
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if name == "chief":
+            continue
+        np.testing.assert_allclose(
+            found[name], value, rtol=1e-5, atol=1e-5, err_msg=name
+        )
+
+
+def test_the_steps_do_change_the_weights(steps):
+    one = steps["one"]
+    losses = [one["sgd loss"], one["adamw loss"]]
+    assert losses[0][0] == pytest.approx(losses[1][0])  # from the same start
+    assert losses[0][1] != pytest.approx(losses[1][1])  # on other ways
+
+
+def test_every_machine_hears_the_chief(steps):
+    for kind in ("one", "mirrored", "worker 0", "worker 1"):
+        assert steps[kind]["chief"].tolist() == ["0", "ö"], kind
+
+
+def test_a_batch_that_replicas_cannot_share_is_refused():
+    replicas = Replicas()
+    replicas.check(7)
+    replicas.count = 2
+    with pytest.raises(InputError, match="which 2 replicas cannot.*Set it to 8"):
+        replicas.check(7)
+
+
+@pytest.mark.parametrize("text", ["{", '{"cluster": {}}', '{"cluster": 3, "task": 1}'])
+def test_a_tf_config_of_another_form_is_shown_the_right_one(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match='Expected.*"type": "worker"'):
+        find_replicas()
