@@ -223,7 +223,7 @@ def test_a_split_that_is_not_there_is_an_error_with_the_counts():
 def test_a_run_compared_with_itself_does_not_differ():
     found = measured()
     table = compare(found, found)
-    assert list(table.columns) == ["metric", "a", "b", "difference", "p_value"]
+    assert list(table.columns[:5]) == ["metric", "a", "b", "difference", "p_value"]
     assert list(table["metric"][:5]) == [
         TEXT + name for name in ("recall@1", "recall@5", "recall@10", "mrr", "map")
     ]

@@ -2,11 +2,17 @@
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from fine_tuned import EXTRA, PROGRAM, encoders_anew, fine_tune, words
 from tiny import run
 
 from twinlens.config import config_from
@@ -22,41 +28,14 @@ from twinlens.training.phase2 import load_model
 from twinlens.training.selection import Selection
 from twinlens.training.set_up import batches_a_step
 
-EXTRA = [
-    "phase2.epochs=1",
-    "phase2.batch_size=4",
-    "phase2.image_learning_rate=0",  # quick to compile; test_finetune trains both
-    "phase2.evaluate_every=1",
-]
-
-
-def fine_tune(home, *more, settings=()):
-    overrides = [*home.settings, *EXTRA, f"models={home.folder / 'models'}", *settings]
-    parts = (part for each in overrides for part in ("--set", each))
-    return run("train", "--phase", 2, *parts, *more)
-
 
 @pytest.fixture(scope="module")
 def tuned(home, trained):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tiny._image_encoder", image_encoder_anew)
-        patch.setattr("tiny._text_encoder", text_encoder_anew)
-        said = fine_tune(home)
+    with encoders_anew():
+        said = fine_tune(home, report=True)
     assert said.code == 0, said.err
     folder = home.folder / "runs" / "tiny-phase2"
     return SimpleNamespace(said=said, folder=folder, run=Run(folder))
-
-
-def image_encoder_anew(**settings):
-    from twinlens.encoders import image_encoder
-
-    return image_encoder(**settings)
-
-
-def text_encoder_anew(corpus, **settings):
-    from twinlens.encoders import text_encoder
-
-    return text_encoder(corpus=corpus, **settings)
 
 
 def tuning_of(experiment, trained, *settings):
@@ -119,15 +98,23 @@ def test_step_zero_measures_as_phase_1_ended(trained, shared, anew):
         assert found[name] == pytest.approx(value, abs=1e-3), name
 
 
-def test_it_leaves_a_model_a_comparison_and_an_evaluation(home, tuned):
+def test_it_leaves_a_model_a_comparison_and_a_report(home, trained, tuned):
     assert (home.folder / "models" / "tiny.keras").exists()
     assert not (tuned.folder / "checkpoint.npz").exists()
-    rows = json.loads((tuned.folder / "comparison.json").read_text("utf-8"))
-    assert {"metric", "a", "b", "difference", "p_value"} == set(rows[0])
+    compared = tuned.run.read_json("comparison.json")
     found = tuned.run.read_json("evaluation.json")
-    by_metric = {row["metric"]: row["b"] for row in rows}
-    name = "text_to_image/recall@1"
-    assert found["metrics"][name]["value"] == pytest.approx(by_metric[name])
+    before = Run(trained.folder).read_json("evaluation.json")
+    assert compared["split"] == found["split"] == "test"
+    for row in compared["metrics"]:
+        for letter, of in (("a", before), ("b", found)):
+            entry = of["metrics"].get(row["metric"])
+            if entry:
+                ends = [row[f"{letter}_{end}"] for end in ("low", "high")]
+                assert row[letter] == pytest.approx(entry["value"])
+                assert ends == [entry["low"], entry["high"]]
+        assert row["difference"] == pytest.approx(row["b"] - row["a"])
+    page = (tuned.folder / "report.html").read_text("utf-8")
+    assert "What fine-tuning gained" in page and "difference, points" in page
     assert len(pd.read_csv(tuned.folder / "metrics.csv")) == 1
     assert "phase 1 and phase 2 on 'test', paired" in tuned.said.out
 
@@ -204,6 +191,31 @@ def test_more_negatives_than_a_batch_train(trained, shared, anew):
     assert np.isfinite(row["loss"]) and row["loss"] > 0
     after = tuning.model.heads.get_weights()
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+def test_a_killed_process_goes_on_and_ends_with_the_same_bits(home, trained, tuned):
+    more = ["--from", str(trained.folder), "--name", "killed"]
+    source = str(Path(__file__).parents[1] / "src")
+    dead = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words(home), *more],
+        env={**os.environ, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    folder = home.folder / "runs" / "killed-phase2"
+    assert (folder / "checkpoint.npz").exists() and not Run(folder).is_trained
+    with encoders_anew():
+        said = fine_tune(home, *more)
+    assert said.code == 0, said.err
+    one, two = (load_model(each / "model.keras") for each in (tuned.folder, folder))
+    assert len(one.variables) == len(two.variables) > 0
+    for a, b in zip(one.variables, two.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    kept = ["epoch", "loss", "val/recall_sum"]
+    first, second = (pd.read_csv(f / "metrics.csv") for f in (tuned.folder, folder))
+    pd.testing.assert_frame_equal(first[kept], second[kept])
 
 
 # === What the user can get wrong ===

@@ -107,8 +107,9 @@ def _phase2(
     evaluation = evaluate(load_trained(run), experiment, config.evaluation)
     write_evaluation(run, evaluation)
     table = compare(phase1, evaluation)
-    run.write_json("comparison.json", table.to_dict("records"))
     split = evaluation.summary["split"]
+    rows = table.to_dict("records")
+    run.write_json("comparison.json", {"split": split, "metrics": rows})
     print_comparison(table, ("phase 1", "phase 2"), split)
     return run, evaluation
 

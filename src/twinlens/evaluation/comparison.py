@@ -15,7 +15,8 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         One row per metric: `metric`, `a`, `b`, `difference` (`b - a`), `p_value`
-        (two-sided; all queries of a picture are flipped together).
+        (two-sided; all queries of a picture are flipped together), and the intervals
+        `a_low`, `a_high`, `b_low`, `b_high`.
 
     Raises:
         InputError: the evaluations have different queries or galleries.
@@ -37,9 +38,14 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
             difference, p_value = metrics.paired_randomisation_test(
                 values_b, values_a, groups, seed=seed
             )
-            means = values_a.mean(), values_b.mean()
-            rows.append((f"{direction}/{name}", *means, difference, p_value))
-    return pd.DataFrame(rows, columns=["metric", "a", "b", "difference", "p_value"])
+            full = f"{direction}/{name}"
+            row = {"metric": full, "a": values_a.mean(), "b": values_b.mean()}
+            row |= {"difference": difference, "p_value": p_value}
+            for letter, of in (("a", a), ("b", b)):
+                measured = of.summary["metrics"].get(full, {})
+                row |= {f"{letter}_{end}": measured.get(end) for end in ("low", "high")}
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _query_values(found: Evaluation, chosen: np.ndarray, name: str) -> np.ndarray:

@@ -55,16 +55,17 @@ def draw_figures(run: Run, evaluation: Evaluation) -> dict[str, bytes]:
     `loss`, `success-…` and `cosines` are always there, `recall-…` if the history
     has values of the validation split.
     """
-    history, kept = run.history(), run.read_json("training.json")["kept_epoch"]
+    history, training = run.history(), run.read_json("training.json")
+    kept, start = training["kept_epoch"], training.get("start", {})
     chance = None
     if run.config.loss.name == "info_nce":
-        chance = math.log(run.config.phase1.batch_size)
+        chance = math.log(pairs_a_step(run))
     drawings = {"loss": partial(_loss, history=history, kept=kept, chance=chance)}
     for direction in DIRECTIONS:
         side = direction.replace("_", "-")
         if _recall_columns(history, direction):
             drawings[f"recall-{side}"] = partial(
-                _recall, direction=direction, history=history, kept=kept
+                _recall, direction=direction, history=history, kept=kept, start=start
             )
         drawings[f"success-{side}"] = partial(
             _success, direction=direction, evaluation=evaluation
@@ -77,6 +78,14 @@ def draw_figures(run: Run, evaluation: Evaluation) -> dict[str, bytes]:
         for name, draw in drawings.items()
         for suffix, theme in themes.items()
     }
+
+
+def pairs_a_step(run: Run) -> int:
+    """How many pairs meet in one loss of a run's training."""
+    phase2 = run.config.phase2
+    if run.model_path.exists():
+        return phase2.negatives or phase2.batch_size
+    return run.config.phase1.batch_size
 
 
 def sample_cosines(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
@@ -125,22 +134,34 @@ def _loss(
 
 
 def _recall(
-    axes: Axes, theme: Theme, direction: str, history: pd.DataFrame, kept: int
+    axes: Axes,
+    theme: Theme,
+    direction: str,
+    history: pd.DataFrame,
+    kept: int,
+    start: dict[str, float],
 ) -> None:
     _title(axes, theme, f"Validation recall, {TITLES[direction]}")
     columns = _recall_columns(history, direction)
     for shade, (k, column) in enumerate(columns.items()):
         values = history[["epoch", column]].dropna()
+        if start:  # phase 2: where phase 1 ended
+            first = pd.DataFrame({"epoch": [0], column: [start[column[4:]]]})
+            values = pd.concat([first, values])
         colour = theme.of(direction)
         alpha = 1 - 0.5 * shade / max(1, len(columns) - 1)
         _line(axes, values["epoch"], values[column], colour, alpha=alpha)
         end = values.iloc[-1]
         _note(axes, theme, *end, f" @{k}", color=colour, va="center")
     both = [c for d in DIRECTIONS for c in _recall_columns(history, d).values()]
-    axes.set_ylim(0, min(1.02, 1.12 * history[both].max().max() + 0.01))
+    top = max([history[both].max().max(), *(start.get(c[4:], 0) for c in both)])
+    axes.set_ylim(0, min(1.02, 1.12 * top + 0.01))
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     _mark_kept(axes, theme, kept, history)
     _epochs(axes, history)
+    if start:
+        axes.set_xlim(left=0)
+        _note(axes, theme, 0, 0.09 * axes.get_ylim()[1], " 0: phase 1")
     axes.set_xlim(right=axes.get_xlim()[1] + 0.09 * np.ptp(axes.get_xlim()))
 
 

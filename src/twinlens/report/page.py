@@ -71,6 +71,8 @@ def _template() -> jinja2.Template:
         "measured": _measured,
         "setting": _setting,
         "score": lambda score: f"{score:.2f}".replace("-", "−"),
+        "points": lambda share: f"{100 * share:+.1f}".replace("-", "−"),
+        "p_value": lambda p: f"{p:.3f}" if p >= 0.001 else "under 0.001",
         "duration": duration,
     }
     return environment.get_template("report.html")
@@ -94,6 +96,7 @@ def _contents(
         "shown_answers": ANSWERS,
         "confidence": experiment.config.evaluation.confidence,
         "metrics": _by_name(summary["metrics"]),
+        "phases": _phases(run, evaluation),
         "seeds": seeds["seeds"],
         "seed_metrics": _by_name(seeds["metrics"]),
         "slices": _slices(summary.get("slices", {})),
@@ -118,6 +121,34 @@ def _seeds(run: Run, split: str) -> dict[str, Any]:
         if seeds["split"] == split:
             return seeds
     return {"seeds": [], "metrics": {}}
+
+
+def _phases(run: Run, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Phase 1 beside phase 2 by metric and direction, if this evaluation compared them.
+
+    Each entry has `before` and `after` with intervals, `difference`, `p_value`.
+    """
+    path = run.folder / "comparison.json"
+    if (
+        not path.exists()
+        or run.read_json("comparison.json")["split"] != (evaluation.summary["split"])
+    ):
+        return {}
+    found = {}
+    for row in run.read_json("comparison.json")["metrics"]:
+        found[row["metric"]] = {
+            "difference": row["difference"],
+            "p_value": row["p_value"],
+            **{
+                name: {
+                    "value": row[letter],
+                    "low": row[f"{letter}_low"],
+                    "high": row[f"{letter}_high"],
+                }
+                for name, letter in (("before", "a"), ("after", "b"))
+            },
+        }
+    return _by_name(found)
 
 
 def _headline(evaluation: Evaluation, direction: str) -> dict[str, Any]:
