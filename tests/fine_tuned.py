@@ -1,6 +1,12 @@
 """Phase 2 on the tiny data set: its command, and one that dies on the way."""
 
 import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tiny import run
@@ -66,3 +72,43 @@ def text_encoder_anew(corpus, **settings):
     from twinlens.encoders import text_encoder
 
     return text_encoder(corpus=corpus, **settings)
+
+
+# === Processes of their own ===
+
+
+def started(program, *arguments, **environment):
+    """A Python program, run with this project's sources."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[1] / "src"),
+            "CUDA_VISIBLE_DEVICES": "-1",
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def cluster_of_two():
+    """The environments of two machines that train together, here on loopback."""
+    sockets = [socket.socket() for _ in range(2)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return [
+        {
+            "TF_CONFIG": json.dumps(
+                {
+                    "cluster": {"worker": addresses},
+                    "task": {"type": "worker", "index": index},
+                }
+            )
+        }
+        for index in (0, 1)
+    ]

@@ -2,17 +2,21 @@
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from fine_tuned import EXTRA, PROGRAM, encoders_anew, fine_tune, words
+from fine_tuned import (
+    EXTRA,
+    PROGRAM,
+    cluster_of_two,
+    encoders_anew,
+    fine_tune,
+    started,
+    words,
+)
 from tiny import run
 
 from twinlens.config import config_from
@@ -195,27 +199,40 @@ def test_more_negatives_than_a_batch_train(trained, shared, anew):
 
 def test_a_killed_process_goes_on_and_ends_with_the_same_bits(home, trained, tuned):
     more = ["--from", str(trained.folder), "--name", "killed"]
-    source = str(Path(__file__).parents[1] / "src")
-    dead = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words(home), *more],
-        env={**os.environ, "PYTHONPATH": source},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    dead = started(PROGRAM, *words(home), *more)
+    _, said = dead.communicate(timeout=200)
+    assert dead.returncode == -signal.SIGKILL, said
     folder = home.folder / "runs" / "killed-phase2"
     assert (folder / "checkpoint.npz").exists() and not Run(folder).is_trained
     with encoders_anew():
         said = fine_tune(home, *more)
     assert said.code == 0, said.err
-    one, two = (load_model(each / "model.keras") for each in (tuned.folder, folder))
-    assert len(one.variables) == len(two.variables) > 0
-    for a, b in zip(one.variables, two.variables, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+    same_models(tuned.folder, folder)
     kept = ["epoch", "loss", "val/recall_sum"]
     first, second = (pd.read_csv(f / "metrics.csv") for f in (tuned.folder, folder))
     pd.testing.assert_frame_equal(first[kept], second[kept])
+
+
+def test_two_machines_leave_the_model_of_one(home, trained, tuned):
+    more = ["--from", str(trained.folder), "--name", "machines"]
+    jobs = [
+        started("from twinlens.cli import main; main()", *words(home), *more, **setup)
+        for setup in cluster_of_two()
+    ]
+    said = [job.communicate(timeout=240) for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+    assert "phase 1 and phase 2" in said[0][0]
+    assert "the first machine measures the model" in said[1][0]
+    same_models(tuned.folder, home.folder / "runs" / "machines-phase2", atol=1e-4)
+
+
+def same_models(a, b, atol=0.0):
+    one, two = (load_model(each / "model.keras") for each in (a, b))
+    assert len(one.variables) == len(two.variables) > 0
+    for x, y in zip(one.variables, two.variables, strict=True):
+        np.testing.assert_allclose(
+            x.numpy(), y.numpy(), rtol=0, atol=atol, err_msg=x.path
+        )
 
 
 # === What the user can get wrong ===

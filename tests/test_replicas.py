@@ -1,56 +1,27 @@
 """Several devices and machines take the step that one device would have taken."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fine_tuned import cluster_of_two, started
 
 from twinlens.errors import InputError
 from twinlens.training.replicas import Replicas, find_replicas
 
-JOB = Path(__file__).with_name("replica_job.py")
-
-
-def free_ports(count):
-    found = [socket.socket() for _ in range(count)]
-    for each in found:
-        each.bind(("localhost", 0))
-    ports = [each.getsockname()[1] for each in found]
-    for each in found:
-        each.close()
-    return ports
-
-
-def started(kind, out, **environment):
-    return subprocess.Popen(
-        [sys.executable, JOB, kind, out],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(JOB.parents[1] / "src"),
-            "CUDA_VISIBLE_DEVICES": "-1",
-            **environment,
-        },
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+JOB = Path(__file__).with_name("replica_job.py").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
     """What each way of sharing leaves: loss, weights, averages."""
     folder = tmp_path_factory.mktemp("replicas")
-    addresses = [f"localhost:{port}" for port in free_ports(2)]
-    jobs = {kind: started(kind, folder / f"{kind}.npz") for kind in ("one", "mirrored")}
-    for index in (0, 1):
-        task = {"type": "worker", "index": index}
-        setup = json.dumps({"cluster": {"worker": addresses}, "task": task})
+    jobs = {
+        kind: started(JOB, kind, folder / f"{kind}.npz") for kind in ("one", "mirrored")
+    }
+    for index, setup in enumerate(cluster_of_two()):
         name = f"worker {index}"
-        jobs[name] = started("workers", folder / f"{name}.npz", TF_CONFIG=setup)
+        jobs[name] = started(JOB, "workers", folder / f"{name}.npz", **setup)
     found = {}
     for name, job in jobs.items():
         _, said = job.communicate(timeout=240)

@@ -16,80 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 import torch
-
-# The wheel's compiled operators, none of which is used here, are for another build of
-# PyTorch; without their names it does not import.
-OPERATORS = torch.library.Library("torchvision", "DEF")
-for name in ("nms", "qnms"):
-    OPERATORS.define(f"{name}(Tensor boxes, Tensor scores, float limit) -> Tensor")
-import torchvision  # noqa: E402
-
 import typer
 from experiments.benchmarks.rounds import alternate, rate, ratio
+from experiments.benchmarks.tuner import LENGTH, RATE, SIZE, TEXT, Ours
+from experiments.benchmarks.vision import torchvision
 from transformers import BertConfig, BertModel
 
-from twinlens import image_encoder, text_encoder
-from twinlens.config import Config, config_from
-from twinlens.encoders.text import RandomSize, pack
-from twinlens.model import DualEncoder
-from twinlens.training.build import build_heads, build_loss
-from twinlens.training.pairs import epoch_order
-from twinlens.training.raw import Batch, RawBatches, RawPairs
-from twinlens.training.replicas import Replicas
-from twinlens.training.set_up import build_tuner
-
-SIZE, LENGTH, RATE = 299, 32, 1e-5
-TEXT = RandomSize(30_000, 6, 12, 384, dropout=0.1)
-CAPTION = " ".join(["a"] * (LENGTH - 2))
-
-
-class Ours:
-    """Our step, made once for each dtype."""
-
-    def __init__(self, dtype: str) -> None:
-        plain = Config().model_dump()
-        plain["phase2"] |= {"dtype": dtype, "image_learning_rate": RATE}
-        self.config = config_from(plain, "benchmark")
-        self.images = image_encoder(weights="none", image_size=SIZE)
-        self.texts = text_encoder(weights="none", size=TEXT, corpus=[CAPTION])
-        loss = build_loss(self.config.loss)
-        dims = (self.images.feature_dim, self.texts.feature_dim)
-        heads = build_heads(*dims, self.config.head, loss, seed=0)
-        model = DualEncoder(self.images.model, self.texts.model, heads)
-        encoders = (self.images, self.texts)
-        pretrained = {"weights": "as if"}  # so that batch normalisation is frozen
-        parts = {
-            name: getattr(self.config, name).model_copy(update=pretrained)
-            for name in ("image_encoder", "text_encoder")
-        }
-        config = self.config.model_copy(update=parts)
-        self.tuner = build_tuner(model, encoders, loss, config, 1000, [], Replicas())
-
-    def steps(self, batch: Batch, count: int) -> Callable[[], None]:
-        """So many updates on one batch."""
-        return lambda: [self.tuner.step(lambda: [batch], 1) for _ in range(count)]
-
-    def batch(self, pixels: np.ndarray) -> Batch:
-        """In memory; every text has `LENGTH` tokens."""
-        tokens = pack(self.texts.tokenize(tf.constant([CAPTION] * len(pixels))), LENGTH)
-        ids = np.stack([np.arange(len(pixels))] * 2, axis=1).astype("int32")
-        return Batch(tf.constant(pixels), tokens, tf.constant(ids))
-
-    def read(self, folder: Path, size: int, count: int) -> Callable[[], None]:
-        """So many updates on pictures that are read and augmented meanwhile."""
-        paths = np.array(sorted(map(str, folder.iterdir()))[: size * count], object)
-        rows = np.arange(len(paths))
-        texts = np.array([CAPTION] * len(paths), object)
-        pairs = RawPairs(paths, paths, texts, rows, np.arange(len(paths) + 1))
-        order = epoch_order(pairs, size, 0, 0, "phase2")
-        encoders = (self.images, self.texts)
-        data = RawBatches(pairs, *encoders, self.config.phase2, seed=0)
-        return lambda: [
-            self.tuner.step(lambda b=batch: [b], 1)
-            for batch in data(order, 0, 0, count)
-        ]
+from twinlens.config import Config
 
 
 class Peer(torch.nn.Module):
