@@ -31,10 +31,12 @@ class SplitEncoder:
         self._images = tf.function(
             lambda pixels: model.encode_image(pixels),
             input_signature=[tf.TensorSpec([None, self.size, self.size, 3])],
+            autograph=False,
         )
         self._texts = tf.function(
             lambda texts: model.encode_text(pack(text_encoder.tokenize(texts))),
             input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
         )
 
     def encode_images(self, paths: np.ndarray) -> np.ndarray:

@@ -122,7 +122,9 @@ class FineTuner:
     def _compile(self) -> None:
         function = self.replicas.function
         (inputs, features, ids), batch = self._signatures()
-        self._head_loss = tf.function(self._loss_of_features, jit_compile=True)
+        self._head_loss = tf.function(
+            self._loss_of_features, jit_compile=True, autograph=False
+        )
         self._plain_step = function(self._one_batch, batch)
         self._features = function(self._all_features, batch)
         self._head_gradients = function(self._through_heads, (*features, ids))

@@ -65,7 +65,9 @@ class Replicas:
     def function(self, body: Callable, signature: tuple | None = None) -> Callable:
         """`body` compiled, to be run by every replica; `signature` of its arguments."""
         return tf.function(
-            lambda *arguments: self.strategy.run(body, args=arguments), signature
+            lambda *arguments: self.strategy.run(body, args=arguments),
+            signature,
+            autograph=False,  # nothing to convert, and tracing is quicker without
         )
 
     def first(self, result: Any) -> Any:
