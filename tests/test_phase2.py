@@ -247,10 +247,17 @@ def test_from_is_for_phase_2_and_wants_a_phase_1_run(tuned, home):
 
 def test_a_phase_2_that_undoes_phase_1_is_said_in_words():
     start = {"recall_sum": 2.0}
-    (said,) = diagnosis.check_destroyed(start, {"val/recall_sum": 1.9})
-    assert "under the level of phase 1" in said and "image_learning_rate" in said
-    assert not diagnosis.check_destroyed(start, {"val/recall_sum": 2.0})
-    assert not diagnosis.check_destroyed(start, {"loss": 1.0})  # not evaluated
+    for epoch, said_then in (
+        (1, "It may still recover"),
+        (3, "The learning rates undo"),
+    ):
+        row = {"epoch": epoch, "val/recall_sum": 1.9}
+        (said,) = diagnosis.check_destroyed(start, row, 3)
+        assert f"under the level of phase 1 after epoch {epoch} of 3" in said
+        assert said_then in said and "phase2.image_learning_rate" in said
+    row = {"epoch": 1, "val/recall_sum": 2.0}
+    assert not diagnosis.check_destroyed(start, row, 3)
+    assert not diagnosis.check_destroyed(start, {"epoch": 1, "loss": 1.0}, 3)
 
 
 def test_too_few_negatives_are_said_in_words():

@@ -25,6 +25,7 @@ from twinlens.runs import Run
 SIZE = 4.2, 3.1  # inches: three stand side by side on a page, one on a phone
 DPI = 200  # sharp on screens with two pixels a point
 PERCENT = 5.0  # of the gallery, marked in the success curves
+LABEL_GAP = 0.055  # of a panel's height, between the labels of lines that end together
 SAMPLES = 20_000  # cosines in the histogram: bars are then steady to a few percent
 TITLES = {"text_to_image": "text → image", "image_to_text": "image → text"}
 
@@ -129,7 +130,7 @@ def _loss(
         end = max(2, history["epoch"].max())
         _note(axes, theme, end, chance, f"chance: {chance:.2f}", ha="right")
     axes.set_ylim(min(0, history["loss"].min()), 1.12 * top)
-    _mark_kept(axes, theme, kept, history)
+    _mark_kept(axes, theme, kept, history, height=0.7)  # above where a loss ends
     _epochs(axes, history)
 
 
@@ -143,6 +144,9 @@ def _recall(
 ) -> None:
     _title(axes, theme, f"Validation recall, {TITLES[direction]}")
     columns = _recall_columns(history, direction)
+    both = [c for d in DIRECTIONS for c in _recall_columns(history, d).values()]
+    top = max([history[both].max().max(), *(start.get(c[4:], 0) for c in both)])
+    ceiling, height = min(1.02, 1.12 * top + 0.01), -1.0
     for shade, (k, column) in enumerate(columns.items()):
         values = history[["epoch", column]].dropna()
         if start:  # phase 2: where phase 1 ended
@@ -151,11 +155,10 @@ def _recall(
         colour = theme.of(direction)
         alpha = 1 - 0.5 * shade / max(1, len(columns) - 1)
         _line(axes, values["epoch"], values[column], colour, alpha=alpha)
-        end = values.iloc[-1]
-        _note(axes, theme, *end, f" @{k}", color=colour, va="center")
-    both = [c for d in DIRECTIONS for c in _recall_columns(history, d).values()]
-    top = max([history[both].max().max(), *(start.get(c[4:], 0) for c in both)])
-    axes.set_ylim(0, min(1.02, 1.12 * top + 0.01))
+        end, last = values.iloc[-1]
+        height = max(last, height + LABEL_GAP * ceiling)  # above the label before
+        _note(axes, theme, end, height, f" @{k}", color=colour, va="center")
+    axes.set_ylim(0, ceiling)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     _mark_kept(axes, theme, kept, history)
     _epochs(axes, history)
@@ -183,7 +186,8 @@ def _success(axes: Axes, theme: Theme, direction: str, evaluation: Evaluation) -
     for place, style in beside.items():
         share = recall_at_k(ranks, place)
         axes.plot(place, share, "o", color=theme.of(direction), clip_on=False)
-        text = f"  {100 * share:.0f} %  "
+        digits = 1 if 0.995 <= share < 1 else 0  # never "100 %" for 99.7
+        text = f"  {100 * share:.{digits}f} %  "
         _note(axes, theme, place, share, text, color=theme.ink, **style)
     axes.set_xscale("log")
     axes.set_xlim(1, max(2, gallery))
@@ -261,11 +265,13 @@ def _note(
     )
 
 
-def _mark_kept(axes: Axes, theme: Theme, kept: int, history: pd.DataFrame) -> None:
+def _mark_kept(
+    axes: Axes, theme: Theme, kept: int, history: pd.DataFrame, height: float = 0.02
+) -> None:
     axes.axvline(kept, color=theme.faint, linewidth=1, dashes=(1, 2))
     late = kept > history["epoch"].max() / 2
-    low = 0.02 * axes.get_ylim()[1]
-    _note(axes, theme, kept, low, f" kept: {kept} ", ha="right" if late else "left")
+    level = height * axes.get_ylim()[1]
+    _note(axes, theme, kept, level, f" kept: {kept} ", ha="right" if late else "left")
 
 
 def _epochs(axes: Axes, history: pd.DataFrame) -> None:

@@ -66,19 +66,25 @@ def check_embeddings(
     ]
 
 
-def check_destroyed(start: dict[str, float], row: dict[str, float]) -> list[str]:
+def check_destroyed(
+    start: dict[str, float], row: dict[str, float], epochs: int
+) -> list[str]:
     """Warnings about a phase 2 that falls under the level of phase 1.
 
     Args:
         start: metrics on val before the first step.
         row: the last epoch, with `val/` metrics where it was evaluated.
+        epochs: of the whole training.
     """
     before, now = start["recall_sum"], row.get("val/recall_sum")
     if now is None or now >= before:
         return []
+    over = row["epoch"] >= epochs
+    hope = "" if over else "It may still recover as the rates fall; if it does not, "
     return [
-        f"Validation is under the level of phase 1 (recall_sum {now:.3f}, before "
-        f"{before:.3f}): the learning rates undo what phase 1 learned. Lower "
+        f"Validation is under the level of phase 1 after epoch {row['epoch']} of "
+        f"{epochs} (recall_sum {now:.3f}, before {before:.3f}). {hope}"
+        f"{'T' if over else 't'}he learning rates undo what phase 1 learned: lower "
         "phase2.image_learning_rate and phase2.text_learning_rate."
     ]
 

@@ -251,7 +251,8 @@ class FineTuning:
         chance = self.loss.chance_level(self.step_pairs)
         self.warn(diagnosis.check_loss(losses, chance, "phase2"))
         if self.start:
-            self.warn(diagnosis.check_destroyed(self.start, self.history[-1]))
+            row = self.history[-1]
+            self.warn(diagnosis.check_destroyed(self.start, row, self.settings.epochs))
 
     def _interrupted(self) -> str:
         return (
