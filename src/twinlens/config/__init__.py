@@ -16,3 +16,4 @@ from twinlens.config.settings import LossSettings as LossSettings
 from twinlens.config.settings import Phase1Settings as Phase1Settings
 from twinlens.config.settings import Phase2Settings as Phase2Settings
 from twinlens.config.settings import TextEncoderSettings as TextEncoderSettings
+from twinlens.config.settings import TrainingSettings as TrainingSettings

@@ -123,17 +123,18 @@ class LossSettings(Section):
     hardest: bool = setting(False, "triplet: hardest negative instead of the sum")
 
 
-class Phase1Settings(Section):
-    """Training of the heads on cached features."""
+class TrainingSettings(Section):
+    """What both phases have; the first ones with their own defaults."""
 
-    epochs: int = setting(40, "each shows every training picture once", ge=1)
-    batch_size: int = setting(256, "pairs a step; every other pair is a negative", ge=2)
-    learning_rate: float = setting(1e-3, "at its peak", gt=0)
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup_fraction: float
+    patience: int
     weight_decay: float = setting(0.05, "AdamW; none on biases and norms", ge=0)
     schedule: Literal["cosine", "cyclic", "constant"] = setting(
         "cosine", "after the warm-up; cyclic is the first prototype's"
     )
-    warmup_fraction: float = setting(0.05, "of all steps", ge=0, lt=1)
     ema_decay: float = setting(
         0.0, "moving average of the weights, per step; 0: none", ge=0, lt=1
     )
@@ -143,11 +144,20 @@ class Phase1Settings(Section):
     checkpoint: Literal["best", "last"] = setting(
         "best", "which weights the run keeps; last never looks at val"
     )
-    patience: int = setting(10, "evaluations without a gain before stopping", ge=1)
     evaluate_every: int = setting(1, "epochs between evaluations on val", ge=1)
 
 
-class Phase2Settings(Section):
+class Phase1Settings(TrainingSettings):
+    """Training of the heads on cached features."""
+
+    epochs: int = setting(40, "each shows every training picture once", ge=1)
+    batch_size: int = setting(256, "pairs a step; every other pair is a negative", ge=2)
+    learning_rate: float = setting(1e-3, "at its peak", gt=0)
+    warmup_fraction: float = setting(0.05, "of all steps", ge=0, lt=1)
+    patience: int = setting(10, "evaluations without a gain before stopping", ge=1)
+
+
+class Phase2Settings(TrainingSettings):
     """Fine-tuning of encoders and heads together, on raw pictures and texts."""
 
     epochs: int = setting(3, "each shows every training picture once", ge=1)
@@ -182,15 +192,8 @@ class Phase2Settings(Section):
     dtype: Literal["float32", "bfloat16"] = setting(
         "float32", "of the encoders' computation; heads and loss stay in float32"
     )
-    weight_decay: float = setting(0.05, "AdamW; none on biases and norms", ge=0)
-    schedule: Literal["cosine", "cyclic", "constant"] = setting(
-        "cosine", "after the warm-up"
-    )
     warmup_fraction: float = setting(0.1, "of all steps", ge=0, lt=1)
     clip_norm: float = setting(1.0, "of the whole gradient; 0: none", ge=0)
-    ema_decay: float = setting(
-        0.0, "moving average of the weights, per step; 0: none", ge=0, lt=1
-    )
     crop: float = setting(
         0.5,
         "least share of a picture that a random crop keeps; 1: no crops",
@@ -201,14 +204,7 @@ class Phase2Settings(Section):
     colour: float = setting(
         0.2, "largest change of brightness, contrast, saturation", ge=0, lt=1
     )
-    select_by: str = setting(
-        "recall_sum", "metric on val for best checkpoint and early stopping"
-    )
-    checkpoint: Literal["best", "last"] = setting(
-        "best", "which weights the run keeps; last never looks at val"
-    )
     patience: int = setting(3, "evaluations without a gain before stopping", ge=1)
-    evaluate_every: int = setting(1, "epochs between evaluations on val", ge=1)
 
 
 class EvaluationSettings(Section):

@@ -4,12 +4,7 @@ import keras
 import numpy as np
 
 from twinlens import losses
-from twinlens.config import (
-    HeadSettings,
-    LossSettings,
-    Phase1Settings,
-    Phase2Settings,
-)
+from twinlens.config import HeadSettings, LossSettings, TrainingSettings
 from twinlens.heads import ProjectionHead, Similarity
 from twinlens.model import Heads
 
@@ -61,7 +56,7 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def build_optimizer(
-    settings: Phase1Settings | Phase2Settings,
+    settings: TrainingSettings,
     steps_per_epoch: int,
     first_step: int = 0,
 ) -> keras.optimizers.Optimizer:
@@ -82,7 +77,7 @@ def build_optimizer(
     return optimizer
 
 
-def _schedule(settings: Phase1Settings | Phase2Settings, steps_per_epoch: int):
+def _schedule(settings: TrainingSettings, steps_per_epoch: int):
     total = settings.epochs * steps_per_epoch
     warmup = round(settings.warmup_fraction * total)
     if settings.schedule == "cyclic":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from twinlens.config import Phase1Settings, Phase2Settings
+from twinlens.config import TrainingSettings
 from twinlens.errors import InputError
 
 
@@ -21,7 +21,7 @@ class Selection:
         best_epoch: row of the history they belong to; -1 before there is one.
     """
 
-    def __init__(self, settings: Phase1Settings | Phase2Settings, phase: str) -> None:
+    def __init__(self, settings: TrainingSettings, phase: str) -> None:
         self.settings, self.phase = settings, phase
         self.metric = f"val/{settings.select_by}"
         self.best: list[np.ndarray] = []
