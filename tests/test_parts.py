@@ -121,6 +121,27 @@ def _moved(part, before):
     return any((weight.numpy() != old).any() for weight, old in pairs)
 
 
+class Wall(keras.layers.Layer):
+    """Lets numbers through and no gradient back, as a foreign network may."""
+
+    def call(self, x):
+        return keras.ops.stop_gradient(x)
+
+
+def test_a_tower_without_gradient_is_seen_and_stays():
+    whole = dual_encoder()
+    walled = keras.Model(whole.image_model.input, Wall()(whole.image_model.output))
+    model = DualEncoder(walled, whole.text_model, whole.heads)
+    tuner = FineTuner(
+        model, InfoNCELoss(), [Part("all", model.trainable_weights, SummedSGD(1.0))]
+    )
+    before = walled.get_weights()
+    tuner.step(lambda: [batch(0, 0, 1)], 1)
+    assert (tuner.norms > 0).tolist() == [False, True]
+    for old, new in zip(before, walled.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_a_tower_without_gradient_is_said_in_words():
     settings = Phase2Settings(text_learning_rate=0)
     (said,) = diagnosis.check_gradients(0.0, 0.0, settings)

@@ -171,8 +171,7 @@ class FineTuner:
         everywhere = self.replicas.gathered((*features, ids))
         loss, of_heads, *of_features = self._through_heads(*everywhere)
         own = self.replicas.share(of_features, among_all=True)
-        of_towers = tape.gradient(features, self._flat_towers, output_gradients=own)
-        return loss, self._sum_and_apply(of_towers, of_heads)
+        return loss, self._sum_and_apply(self._backwards(tape, features, own), of_heads)
 
     def _all_features(self, *batch):
         pixels, tokens, ids = self.replicas.share(batch)
@@ -191,15 +190,21 @@ class FineTuner:
         own = self.replicas.share([of_images, of_texts], among_all=True)
         with tf.GradientTape() as tape:
             features = self._encode(pixels, tokens)
-        found = tape.gradient(features, self._flat_towers, output_gradients=own)
-        return [tf.convert_to_tensor(gradient) for gradient in found]
+        return self._backwards(tape, features, own)
+
+    def _backwards(self, tape, features, of_features) -> list:
+        """The gradient of each weight of towers that learns; 0 without influence."""
+        weights = [w.value for of_tower in self._of_towers for w in of_tower]
+        zero = tf.UnconnectedGradients.ZERO
+        found = tape.gradient(features, weights, of_features, zero)
+        return [tf.convert_to_tensor(gradient) for gradient in found]  # embeddings too
 
     def _apply_totals(self, of_towers, of_heads):
         return self._sum_and_apply(self.replicas.own(of_towers), of_heads)
 
     def _sum_and_apply(self, of_towers, of_heads):
         """Updates the weights; gives the gradient's length in each tower."""
-        of_towers = self.replicas.summed([tf.convert_to_tensor(g) for g in of_towers])
+        of_towers = self.replicas.summed(of_towers)
         count = len(self._of_towers[0])
         norms = [tf.linalg.global_norm(g or [0.0]) for g in _split(of_towers, count)]
         gradients = [*of_towers, *of_heads]
@@ -212,10 +217,6 @@ class FineTuner:
         for average, weight in zip(self.averages, self.weights, strict=False):
             average.assign_add((1 - self.ema_decay) * (weight.value - average))
         return tf.stack(norms)
-
-    @property
-    def _flat_towers(self) -> list:
-        return [w.value for weights in self._of_towers for w in weights]
 
     # === Gradient cache ===
     def _cached_step(self, batches: Callable[[], Iterable[Batch]]) -> tuple:
