@@ -121,6 +121,26 @@ def _moved(part, before):
     return any((weight.numpy() != old).any() for weight, old in pairs)
 
 
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_kept_weights_lie_between_the_first_and_the_trained_ones(ema_decay):
+    model = dual_encoder()
+    weights = model.trainable_weights
+    first = [w.numpy() for w in weights]
+    part = Part("all", weights, SummedSGD(1.0))
+    tuner = FineTuner(
+        model, InfoNCELoss(), [part], ema_decay=ema_decay, interpolation=0.25
+    )
+    tuner.step(lambda: [batch(0, 0, 1)], 1)
+    trained = [w.numpy() for w in weights]
+    share = 0.25 * (1 - ema_decay)  # of one step, of which the average has half
+    with tuner.kept():
+        kept = [w.numpy() for w in weights]
+    for a, b, found, now in zip(first, trained, kept, weights, strict=True):
+        np.testing.assert_allclose(found, a + share * (b - a), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(now.numpy(), b)
+    assert any((a != b).any() for a, b in zip(first, trained, strict=True))
+
+
 class Wall(keras.layers.Layer):
     """Lets numbers through and no gradient back, as a foreign network may."""
 

@@ -194,6 +194,13 @@ class Phase2Settings(TrainingSettings):
     )
     warmup_fraction: float = setting(0.1, "of all steps", ge=0, lt=1)
     clip_norm: float = setting(1.0, "of the whole gradient; 0: none", ge=0)
+    interpolation: float = setting(
+        1.0,
+        "how much is kept of the way from phase 1's weights to the trained ones; "
+        "below 1 pretrained encoders forget less",
+        gt=0,
+        le=1,
+    )
     crop: float = setting(
         0.5,
         "least share of a picture that a random crop keeps; 1: no crops",

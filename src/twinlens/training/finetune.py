@@ -1,6 +1,7 @@
 """One step of phase 2: encoders and heads together, with or without gradient cache."""
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -22,6 +23,8 @@ class FineTuner:
         parts: all trainable weights, each in one part.
         clip_norm: of the whole gradient; 0: none.
         ema_decay: of a moving average of the weights, per step; 0 keeps none.
+        interpolation: how much is kept of the way from the first weights to the
+            trained ones (Wortsman et al. 2022, https://arxiv.org/abs/2109.01903).
         dtype: of the towers' computation, `"float32"` or `"bfloat16"`.
         auxiliary: a second head on an inner grid of the picture tower.
         replicas: which share every batch.
@@ -44,12 +47,14 @@ class FineTuner:
         parts: list[Part],
         clip_norm: float = 0.0,
         ema_decay: float = 0.0,
+        interpolation: float = 1.0,
         dtype: str = "float32",
         auxiliary: Auxiliary | None = None,
         replicas: Replicas | None = None,
     ) -> None:
         self.model, self.loss, self.parts = model, loss, parts
         self.clip_norm, self.ema_decay, self.dtype = clip_norm, ema_decay, dtype
+        self.interpolation = interpolation
         self.auxiliary, self.replicas = auxiliary, replicas or Replicas()
         image_tower = auxiliary.tower if auxiliary else model.image_model
         self._towers = (image_tower, model.text_model)
@@ -60,6 +65,7 @@ class FineTuner:
             tf.Variable(weight.value, trainable=False)
             for weight in (self.weights if ema_decay else [])
         ]
+        self._first = [w.numpy() for w in self.weights if interpolation < 1]
         self._changing = [
             v for tower in self._towers for v in _changed_by_a_pass(tower)
         ]
@@ -105,12 +111,29 @@ class FineTuner:
         extra = self.auxiliary.head.variables if self.auxiliary else []
         return [*self.model.variables, *extra, *optimizers, *self.averages]
 
-    def swap_averages(self) -> None:
-        """Exchanges the weights with their moving averages, if there are any."""
-        for weight, average in zip(self.weights, self.averages, strict=False):
-            value = weight.numpy()
-            weight.assign(average.numpy())
-            average.assign(value)
+    def keep(self) -> None:
+        """Puts the weights in place that are measured and kept.
+
+        The moving averages if there are any, and of the way there from the first
+        weights as much as `interpolation` says.
+        """
+        for number, weight in enumerate(self.weights):
+            value = (self.averages or self.weights)[number].numpy()
+            if self.interpolation < 1:
+                first = self._first[number]
+                value = first + self.interpolation * (value - first)
+            weight.assign(value)
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Inside, the model has the weights of `keep`; training goes on after it."""
+        values = [weight.numpy() for weight in self.weights]
+        self.keep()
+        try:
+            yield
+        finally:
+            for weight, value in zip(self.weights, values, strict=True):
+                weight.assign(value)
 
     def update_statistics(self, batches: Iterable[Batch]) -> None:
         """Brings batch normalisation that trains up to date with the weights."""

@@ -215,10 +215,9 @@ class FineTuning:
         return self.replicas.from_chief(found)
 
     def _measured(self) -> dict[str, float]:
-        self.tuner.swap_averages()
-        images = self.encoder.encode_images(self.val.paths)
-        texts = self.encoder.encode_texts(self.val.texts)[self.val.text_rows]
-        self.tuner.swap_averages()
+        with self.tuner.kept():
+            images = self.encoder.encode_images(self.val.paths)
+            texts = self.encoder.encode_texts(self.val.texts)[self.val.text_rows]
         self.warn(diagnosis.check_embeddings(images, texts, "phase2"))
         return validation_metrics(images, texts, self.val)
 
@@ -231,15 +230,13 @@ class FineTuning:
             )
 
     def _weights(self) -> list[np.ndarray]:
-        self.tuner.swap_averages()
-        values = [v.numpy() for v in self.model.variables]
-        self.tuner.swap_averages()
-        return values
+        with self.tuner.kept():
+            return [v.numpy() for v in self.model.variables]
 
     def _finish(self) -> None:
         """Leaves the chosen weights in the model."""
         if not self.selection.best:
-            self.tuner.swap_averages()
+            self.tuner.keep()
             return
         for variable, value in zip(
             self.model.variables, self.selection.best, strict=True

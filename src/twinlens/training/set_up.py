@@ -64,6 +64,7 @@ def build_tuner(
         parts,
         settings.clip_norm,
         settings.ema_decay,
+        settings.interpolation,
         settings.dtype,
         auxiliary,
         replicas,
