@@ -52,7 +52,7 @@ def test_blocks_hold_every_weight_once_from_the_input_upwards(images, texts):
         "mixed1",
         "mixed2",
     ]
-    assert len(names) == 3 and "conv2d" in names[0] and "pool" in names[2]
+    assert len(names) == 3 and "pixels" in names[0] and "pool" in names[2]
     assert len(blocks(texts.model, texts.block_end)) == 4  # embeddings, three layers
 
 
