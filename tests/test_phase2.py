@@ -174,6 +174,14 @@ def test_a_picture_that_vanishes_is_named(anew, monkeypatch):
         tuning.run(lambda history: None)
 
 
+def test_a_machine_that_does_not_see_the_checkpoint_is_told(anew, monkeypatch):
+    tuning = anew()
+    monkeypatch.setattr(tuning.replicas, "from_chief", lambda mine: [1, 2])
+    expected = r"stands at .*\[0, 0\].*at \[1, 2\].*same folder"
+    with pytest.raises(InputError, match=expected):
+        tuning.run(lambda history: None)
+
+
 def test_a_loss_that_is_no_number_stops_and_names_the_pictures(anew):
     tuning = anew()
     weight = tuning.model.heads.trainable_weights[0]
@@ -185,7 +193,15 @@ def test_a_loss_that_is_no_number_stops_and_names_the_pictures(anew):
 
 def test_more_negatives_than_a_batch_train(trained, shared, anew):
     anew()
-    tuning = tuning_of(shared.experiment, trained, "epochs=1", "negatives=8")
+    tuning = tuning_of(
+        shared.experiment,
+        trained,
+        "epochs=1",
+        "negatives=8",
+        'auxiliary_layer="mixed0"',
+    )
+    extra = tuning.tuner.auxiliary.head
+    extra_before = extra.get_weights()
     assert (tuning.steps, tuning.step_pairs) == (1, 8)  # of 12 pictures
     before = tuning.model.heads.get_weights()
     tuning.start = {"recall_sum": 0.0}  # as if it had been measured
@@ -193,6 +209,8 @@ def test_more_negatives_than_a_batch_train(trained, shared, anew):
     tuning.run(lambda history: None)
     (row,) = tuning.history
     assert np.isfinite(row["loss"]) and row["loss"] > 0
+    pairs = zip(extra_before, extra.get_weights(), strict=True)
+    assert any((a != b).any() for a, b in pairs)
     after = tuning.model.heads.get_weights()
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
 

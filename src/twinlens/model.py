@@ -6,8 +6,31 @@ from keras import ops
 from twinlens.heads import ProjectionHead, Similarity
 
 
+class _OfParts(keras.Model):
+    """A model that is saved as the parts it was made of, named in `PARTS`."""
+
+    PARTS: tuple[str, ...] = ()
+
+    def get_config(self) -> dict:
+        """Settings that build the same model again."""
+        serialised = {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in self.PARTS
+        }
+        return super().get_config() | serialised
+
+    @classmethod
+    def from_config(cls, config: dict) -> "_OfParts":
+        """A model from `get_config`."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config.pop(name))
+            for name in cls.PARTS
+        }
+        return cls(**parts, **config)
+
+
 @keras.saving.register_keras_serializable(package="twinlens")
-class Heads(keras.Model):
+class Heads(_OfParts):
     """Two projection heads that meet in one shared space.
 
     Args:
@@ -27,6 +50,8 @@ class Heads(keras.Model):
         logits = heads((image_features, text_features))
         ```
     """
+
+    PARTS = ("image_head", "text_head", "similarity")
 
     def __init__(
         self,
@@ -76,28 +101,9 @@ class Heads(keras.Model):
         own = [ops.matmul(x, ops.transpose(x)) for x in (images, texts)]
         return ops.concatenate([logits, *own], axis=1)
 
-    # === Config ===
-    def get_config(self) -> dict:
-        """Settings that build the same heads again."""
-        parts = ("image_head", "text_head", "similarity")
-        serialised = {
-            name: keras.saving.serialize_keras_object(getattr(self, name))
-            for name in parts
-        }
-        return super().get_config() | serialised
-
-    @classmethod
-    def from_config(cls, config: dict) -> "Heads":
-        """Heads from `get_config`."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config.pop(name))
-            for name in ("image_head", "text_head", "similarity")
-        }
-        return cls(**parts, **config)
-
 
 @keras.saving.register_keras_serializable(package="twinlens")
-class DualEncoder(keras.Model):
+class DualEncoder(_OfParts):
     """Two encoders and their heads: pictures and texts to one shared space.
 
     Args:
@@ -113,6 +119,8 @@ class DualEncoder(keras.Model):
     Returns:
         `(n, m)` float32 logits.
     """
+
+    PARTS = ("image_model", "text_model", "heads")
 
     def __init__(
         self, image_model: keras.Model, text_model: keras.Model, heads: Heads, **kwargs
@@ -139,22 +147,3 @@ class DualEncoder(keras.Model):
         return self.heads.similarity(
             self.encode_image(pixels, training), self.encode_text(tokens, training)
         )
-
-    # === Config ===
-    def get_config(self) -> dict:
-        """Settings that build the same model again."""
-        parts = ("image_model", "text_model", "heads")
-        serialised = {
-            name: keras.saving.serialize_keras_object(getattr(self, name))
-            for name in parts
-        }
-        return super().get_config() | serialised
-
-    @classmethod
-    def from_config(cls, config: dict) -> "DualEncoder":
-        """A model from `get_config`."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config.pop(name))
-            for name in ("image_model", "text_model", "heads")
-        }
-        return cls(**parts, **config)

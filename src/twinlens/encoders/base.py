@@ -90,6 +90,12 @@ def blocks(model: keras.Model, block_end: str) -> list[list[layers.Layer]]:
     return found
 
 
+def normalisations(model: keras.Model) -> list[layers.BatchNormalization]:
+    """All batch normalisations of a model, however deep inside."""
+    found = model._flatten_layers()
+    return [layer for layer in found if isinstance(layer, layers.BatchNormalization)]
+
+
 def _flat(model: keras.Model) -> Iterator[layers.Layer]:
     """Layers in the order of computation; Keras sorts those of a model by depth."""
     for layer in model.layers:

@@ -59,9 +59,11 @@ def computing_in(dtype: str) -> Iterator[None]:
     Variables stay float32, and so does what is compiled by XLA. `check_bfloat16` says
     whether the processor can.
     """
+    if dtype != "bfloat16":
+        yield
+        return
     options = tf.config.optimizer.get_experimental_options()
-    on = {LOWERING: dtype == "bfloat16"}
-    tf.config.optimizer.set_experimental_options(on)
+    tf.config.optimizer.set_experimental_options({LOWERING: True})
     try:
         yield
     finally:

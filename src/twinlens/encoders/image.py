@@ -15,6 +15,7 @@ from twinlens.encoders.base import (
     ImageEncoder,
     SpatialPooling,
     building,
+    normalisations,
     weights_digest,
 )
 from twinlens.errors import BrokenImageError, InputError
@@ -95,16 +96,12 @@ def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:
             digest.update(pixels[-1].tobytes())
     if not pixels:
         return ""
-    normalisations = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, layers.BatchNormalization)
-    ]
-    momenta = [layer.momentum for layer in normalisations]
-    for layer in normalisations:
+    found = normalisations(model)
+    momenta = [layer.momentum for layer in found]
+    for layer in found:
         layer.momentum = 0.0  # forget what was before
     model(np.stack(pixels), training=True)
-    for layer, momentum in zip(normalisations, momenta, strict=True):
+    for layer, momentum in zip(found, momenta, strict=True):
         layer.momentum = momentum
     return digest.hexdigest()
 

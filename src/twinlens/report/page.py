@@ -128,14 +128,13 @@ def _phases(run: Run, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
 
     Each entry has `before` and `after` with intervals, `difference`, `p_value`.
     """
-    path = run.folder / "comparison.json"
-    if (
-        not path.exists()
-        or run.read_json("comparison.json")["split"] != (evaluation.summary["split"])
-    ):
+    if not (run.folder / "comparison.json").exists():
+        return {}
+    compared = run.read_json("comparison.json")
+    if compared["split"] != evaluation.summary["split"]:
         return {}
     found = {}
-    for row in run.read_json("comparison.json")["metrics"]:
+    for row in compared["metrics"]:
         found[row["metric"]] = {
             "difference": row["difference"],
             "p_value": row["p_value"],

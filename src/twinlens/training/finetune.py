@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 import keras
 import tensorflow as tf
 
+from twinlens.encoders.base import normalisations
 from twinlens.encoders.forward import computing_in
 from twinlens.model import DualEncoder
 from twinlens.training.auxiliary import Auxiliary
-from twinlens.training.parts import Part, normalisations
+from twinlens.training.parts import Part
 from twinlens.training.raw import Batch
 from twinlens.training.replicas import Replicas
 
@@ -117,6 +118,8 @@ class FineTuner:
         The moving averages if there are any, and of the way there from the first
         weights as much as `interpolation` says.
         """
+        if not self._keeps_others:
+            return
         for number, weight in enumerate(self.weights):
             value = (self.averages or self.weights)[number].numpy()
             if self.interpolation < 1:
@@ -127,13 +130,18 @@ class FineTuner:
     @contextlib.contextmanager
     def kept(self) -> Iterator[None]:
         """Inside, the model has the weights of `keep`; training goes on after it."""
-        values = [weight.numpy() for weight in self.weights]
+        changed = self.weights if self._keeps_others else []
+        values = [weight.numpy() for weight in changed]
         self.keep()
         try:
             yield
         finally:
-            for weight, value in zip(self.weights, values, strict=True):
+            for weight, value in zip(changed, values, strict=True):
                 weight.assign(value)
+
+    @property
+    def _keeps_others(self) -> bool:
+        return bool(self.averages) or self.interpolation < 1
 
     def update_statistics(self, batches: Iterable[Batch]) -> None:
         """Brings batch normalisation that trains up to date with the weights."""

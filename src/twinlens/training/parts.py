@@ -87,12 +87,6 @@ def tower_parts(
     return parts
 
 
-def normalisations(tower: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """All batch normalisations of a tower, however deep inside."""
-    layers = tower._flatten_layers()
-    return [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
-
-
 def mark(layer: keras.layers.Layer, learns: bool, from_random: bool) -> None:
     """Sets what trains in a layer, or a whole model, and in those inside it.
 
