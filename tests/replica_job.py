@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from twinlens.config import HeadSettings, Phase2Settings
-from twinlens.encoders.base import MaskedMean
+from twinlens.encoders.pooling import MaskedMean
 from twinlens.losses import InfoNCELoss
 from twinlens.model import DualEncoder
 from twinlens.training.build import build_heads, build_optimizer

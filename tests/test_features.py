@@ -16,7 +16,7 @@ from PIL import Image
 
 from twinlens.data import images
 from twinlens.encoders import ImageEncoder, text_encoder
-from twinlens.encoders.text import RandomSize
+from twinlens.encoders.random_text import RandomSize
 from twinlens.errors import InputError
 from twinlens.features import encode_images, encode_texts, pictures
 from twinlens.features import texts as texts_module
@@ -80,7 +80,7 @@ def test_complete_features_are_read_without_building_a_graph(tmp_path, monkeypat
     encode_images(encoder, paths, tmp_path / "cache")
     encode_texts(texts, TEXTS, tmp_path / "cache")
     monkeypatch.setattr(pictures, "frozen", lambda *_: pytest.fail("built"))
-    monkeypatch.setattr(texts_module, "pack", lambda *_: pytest.fail("built"))
+    monkeypatch.setattr(texts_module, "_forward", lambda _: pytest.fail)
     encode_images(encoder, paths, tmp_path / "cache")
     encode_texts(texts, TEXTS, tmp_path / "cache")
 

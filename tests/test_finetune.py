@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from twinlens.config import HeadSettings
 from twinlens.encoders import image_encoder, text_encoder
-from twinlens.encoders.text import RandomSize, pack
+from twinlens.encoders.random_text import RandomSize
 from twinlens.losses import InfoNCELoss
 from twinlens.model import DualEncoder
 from twinlens.training.build import build_heads
@@ -65,7 +65,7 @@ def batches(encoders, count=2, size=3):
         made.append(
             Batch(
                 tf.constant(pictures(random, size), "float32"),
-                pack(encoders[1].tokenize(tf.constant(texts))),
+                encoders[1].inputs_of(tf.constant(texts)),
                 tf.constant(np.stack([ids, ids], 1), "int32"),
             )
         )

@@ -11,7 +11,7 @@ from twinlens.encoders import image_encoder, text_encoder
 from twinlens.encoders.base import blocks
 from twinlens.encoders.forward import check_bfloat16
 from twinlens.encoders.image import with_inner
-from twinlens.encoders.text import RandomSize
+from twinlens.encoders.random_text import RandomSize
 from twinlens.errors import InputError
 from twinlens.losses import InfoNCELoss
 from twinlens.model import DualEncoder
@@ -52,7 +52,7 @@ def test_blocks_hold_every_weight_once_from_the_input_upwards(images, texts):
         "mixed1",
         "mixed2",
     ]
-    assert len(names) == 3 and "pixels" in names[0] and "pool" in names[2]
+    assert len(names) == 3 and "pixels" in names[0] and "inception_v3_pool" in names[2]
     assert len(blocks(texts.model, texts.block_end)) == 4  # embeddings, three layers
 
 

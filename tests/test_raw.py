@@ -8,7 +8,7 @@ from tiny import draw_data
 from twinlens.config import Phase2Settings
 from twinlens.data import images
 from twinlens.encoders import image_encoder, text_encoder
-from twinlens.encoders.text import RandomSize
+from twinlens.encoders.random_text import RandomSize
 from twinlens.training.pairs import epoch_order
 from twinlens.training.raw import RawBatches, raw_pairs
 

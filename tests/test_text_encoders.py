@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from twinlens.encoders import text_encoder
-from twinlens.encoders.text import RandomSize, _strips_accents, pack, word_pieces
+from twinlens.encoders.bert_family import strips_accents
+from twinlens.encoders.random_text import RandomSize, word_pieces
 from twinlens.errors import InputError
 
 CORPUS = ("a red disc", "two blue squares", "a Café on the corner", "green and red")
@@ -31,8 +32,7 @@ def tokens(made, texts):
 
 
 def features(made, texts):
-    ids = made.tokenize(tf.constant(list(texts)))
-    return made.model(pack(ids), training=False).numpy()
+    return made.model(made.inputs_of(tf.constant(list(texts))), training=False).numpy()
 
 
 # === Tokens ===
@@ -76,12 +76,12 @@ def test_lowercasing_keeps_characters_that_case_folding_would_spell_out():
 def test_accents_are_stripped_as_the_folder_says(tmp_path, said, lowercase, expected):
     text = json.dumps({"strip_accents": said})
     (tmp_path / "tokenizer_config.json").write_text(text)
-    assert _strips_accents(str(tmp_path), lowercase) == expected
+    assert strips_accents(str(tmp_path), lowercase) == expected
 
 
 def test_a_preset_strips_accents_where_it_lowercases():
-    assert _strips_accents("bert_base_en_uncased", True)
-    assert not _strips_accents("bert_base_en", False)
+    assert strips_accents("bert_base_en_uncased", True)
+    assert not strips_accents("bert_base_en", False)
 
 
 def test_long_texts_are_cut_to_the_sequence_length_with_the_end_kept():
@@ -97,7 +97,8 @@ def test_an_empty_text_is_start_and_end():
 
 
 def test_packed_rows_are_padded_with_a_mask():
-    found = pack(tf.ragged.constant([[2, 7, 3], [2, 3]], dtype=tf.int32), length=4)
+    ids = tf.ragged.constant([[2, 7, 3], [2, 3]], dtype=tf.int32)
+    found = encoder().pack(ids, length=4)
     np.testing.assert_array_equal(found["token_ids"], [[2, 7, 3, 0], [2, 3, 0, 0]])
     np.testing.assert_array_equal(found["padding_mask"], [[1, 1, 1, 0], [1, 1, 0, 0]])
     np.testing.assert_array_equal(found["segment_ids"], np.zeros((2, 4)))
@@ -128,10 +129,10 @@ def test_padding_changes_nothing(pooling):
 
 
 def test_mean_is_over_all_tokens_and_cls_is_the_first():
-    ids = encoder().tokenize(tf.constant([SHORT]))
+    inputs = encoder().inputs_of(tf.constant([SHORT]))
     backbone = encoder().model
     inner = backbone.get_layer("transformer_layer_1").output
-    sequence = type(backbone)(backbone.input, inner)(pack(ids)).numpy()[0]
+    sequence = type(backbone)(backbone.input, inner)(inputs).numpy()[0]
     np.testing.assert_allclose(
         features(encoder(), [SHORT])[0], sequence.mean(axis=0), atol=1e-6
     )
@@ -171,7 +172,7 @@ def test_bfloat16_is_close_to_float32():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "bart"}, "Unknown text encoder 'bart'. Known: bert"),
+        ({"name": "bart"}, "Unknown text encoder 'bart'. Did you mean .*bert"),
         ({"layer": 2}, "layer is 2, but this network has the layers 0 to 1.*-2 to -1"),
         ({"pooling": "pooler", "layer": 0}, "'pooler' reads the last layer only"),
         ({"corpus": ()}, "vocabulary from training captions, but none were passed"),
@@ -208,9 +209,7 @@ def test_a_folder_of_another_kind_of_network_is_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_read_says_why(tmp_path):
     folder = made_up_folder(tmp_path, "bert", b"no weights at all")
-    with pytest.raises(
-        InputError, match="a folder that KerasHub cannot read as BERT: "
-    ):
+    with pytest.raises(InputError, match="config.json does not say 'vocab_size'"):
         text_encoder(weights=folder)
 
 

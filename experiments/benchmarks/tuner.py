@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from twinlens import image_encoder, text_encoder
 from twinlens.config import Config, config_from
-from twinlens.encoders.text import RandomSize, pack
+from twinlens.encoders.random_text import RandomSize
 from twinlens.model import DualEncoder
 from twinlens.training.build import build_heads, build_loss
 from twinlens.training.pairs import epoch_order
@@ -49,7 +49,9 @@ class Ours:
 
     def batch(self, pixels: np.ndarray) -> Batch:
         """In memory; every text has `LENGTH` tokens."""
-        tokens = pack(self.texts.tokenize(tf.constant([CAPTION] * len(pixels))), LENGTH)
+        tokens = self.texts.pack(
+            self.texts.tokenize(tf.constant([CAPTION] * len(pixels))), LENGTH
+        )
         ids = np.stack([np.arange(len(pixels))] * 2, axis=1).astype("int32")
         return Batch(tf.constant(pixels), tokens, tf.constant(ids))
 

@@ -9,7 +9,7 @@ from twinlens.config import Config
 from twinlens.data.table import CaptionData, load
 from twinlens.encoders import ImageEncoder, TextEncoder, image_encoder, text_encoder
 from twinlens.encoders.base import weights_digest
-from twinlens.encoders.text import RandomSize
+from twinlens.encoders.random_text import RandomSize
 from twinlens.errors import InputError
 from twinlens.features import Features, encode_images, encode_texts
 from twinlens.model import DualEncoder

@@ -38,16 +38,20 @@ class DataSettings(Section):
 class ImageEncoderSettings(Section):
     """The network that turns pictures into features."""
 
-    name: str = setting("inception_v3", "which network")
-    weights: str = setting("imagenet", "preset, path, or 'none' for random weights")
+    name: str | tuple[str, ...] = setting(
+        "inception_v3", "which network, or several to join; 'NAME:LAYER' taps a layer"
+    )
+    weights: str | tuple[str, ...] = setting(
+        "imagenet", "preset, path, or 'none' for random weights; one for each network"
+    )
     layer: str | tuple[str, ...] = setting(
         "", "inner layer to tap, or several to join; empty: the last one"
     )
-    pooling: Literal["avg", "max", "gem"] = setting(
-        "avg", "over places; gem: cubic generalised mean"
+    pooling: Literal["auto", "avg", "max", "gem", "cls", "projection"] = setting(
+        "auto", "over places; gem: cubic generalised mean; auto: what suits the network"
     )
     image_size: int = setting(
-        299, "pixels a side; InceptionV3 was trained at 299", ge=1
+        0, "pixels a side; 0: what the network was trained at", ge=0
     )
     resize: Literal["stretch", "pad"] = setting(
         "stretch", "to the square: stretch, or pad to keep the aspect"
@@ -63,10 +67,10 @@ class TextEncoderSettings(Section):
 
     name: str = setting("bert", "which network")
     weights: str = setting(
-        "bert_base_en_uncased", "KerasHub preset, local folder, or 'none' for random"
+        "bert_base_en_uncased", "preset, local folder, or 'none' for a random BERT"
     )
-    pooling: Literal["pooler", "cls", "mean"] = setting(
-        "mean", "over tokens; mean serves retrieval best when frozen"
+    pooling: Literal["auto", "pooler", "cls", "mean", "max", "projection"] = setting(
+        "auto", "over tokens; auto: what the weights were trained for, else the mean"
     )
     layer: int | tuple[int, ...] = setting(
         -1, "which transformer layer, or several to join; -1: the last one"

@@ -1,4 +1,4 @@
-"""What an encoder is, and what all of them need: pooling, precision, identity."""
+"""What an encoder is, and what all of them need: precision, blocks, identity."""
 
 import contextlib
 import hashlib
@@ -9,10 +9,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
-
-GEM_POWER = 3.0  # Radenovic et al. 2018 learn values near 3
-GEM_FLOOR = 1e-6  # keeps the root's gradient finite
+import tensorflow as tf
+from keras import layers
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,8 @@ class ImageEncoder:
         block_end: pattern of the names of layers that end a block; blocks freeze and
             unfreeze together (`blocks`).
         dtype: in which caches are filled, `"float32"` or `"bfloat16"`.
+        from_random: whether weights are random, so that batch normalisation has to
+            train.
     """
 
     model: keras.Model
@@ -37,6 +37,7 @@ class ImageEncoder:
     description: dict[str, Any]
     block_end: str
     dtype: str = "float32"
+    from_random: bool = False
 
     @property
     def feature_dim(self) -> int:
@@ -49,23 +50,56 @@ class TextEncoder:
     """Texts to features.
 
     Attributes:
-        model: Keras model: dict of `token_ids`, `padding_mask` and `segment_ids`,
-            each `(n, length)` int32 → `(n, feature_dim)` float32.
+        model: Keras model: dict of some of `token_ids`, `padding_mask` and
+            `segment_ids`, each `(n, length)` int32 → `(n, feature_dim)` float32.
         tokenize: `(n,)` string tensor → ragged `(n, None)` int32 token ids with the
             start and end tokens, cut to the sequence length. Graph code.
         description: what identifies the features: settings, tokens, weights.
         block_end: pattern of the names of layers that end a block.
+        pad_id: token that stands behind a text's end.
+        length: tokens that the network always wants; 0 where any number will do.
+        from_random: whether weights are random.
     """
 
     model: keras.Model
     tokenize: Callable
     description: dict[str, Any]
     block_end: str
+    pad_id: int = 0
+    length: int = 0
+    from_random: bool = False
 
     @property
     def feature_dim(self) -> int:
         """Numbers a text."""
         return self.model.output_shape[-1]
+
+    def inputs_of(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`(n,)` strings to what `model` takes. Graph code."""
+        return self.pack(self.tokenize(texts))
+
+    def pack(
+        self, ids: tf.RaggedTensor, length: int | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Ragged token ids to the network's input.
+
+        Args:
+            ids: ragged `(n, None)` int32, of `tokenize`.
+            length: columns of the result; the longest row's, where not given.
+
+        Returns:
+            What `model` takes of `token_ids`, `padding_mask` (1 for a token, 0
+            behind the end) and `segment_ids`, each `(n, length)` int32.
+        """
+        columns = self.length or length
+        tokens = ids.to_tensor(self.pad_id, shape=(None, columns))
+        lengths = tf.minimum(ids.row_lengths(), tf.shape(tokens, tf.int64)[1])
+        found = {
+            "token_ids": tokens,
+            "padding_mask": tf.sequence_mask(lengths, tf.shape(tokens)[1], tf.int32),
+            "segment_ids": tf.zeros_like(tokens),
+        }
+        return {name: found[name] for name in self.model.input}
 
 
 def blocks(model: keras.Model, block_end: str) -> list[list[layers.Layer]]:
@@ -118,66 +152,6 @@ def building(dtype: str, seed: int) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-@keras.saving.register_keras_serializable(package="twinlens")
-class SpatialPooling(layers.Layer):
-    """Pools over places, in float32.
-
-    Args:
-        mode: `"avg"`, `"max"`, or `"gem"`: the cubic generalised mean.
-
-    Call arguments:
-        grid: `(n, height, width, channels)`.
-
-    Returns:
-        `(n, channels)` float32.
-
-    Reference:
-        Radenovic et al. 2018, https://arxiv.org/abs/1711.02512, equation 3.
-    """
-
-    def __init__(self, mode: str = "avg", **kwargs) -> None:
-        super().__init__(**{"dtype": "float32"} | kwargs)
-        self.mode = mode
-
-    def call(self, grid):
-        """`(n, height, width, channels)` to `(n, channels)`."""
-        if self.mode == "max":
-            return ops.max(grid, axis=(1, 2))
-        if self.mode == "gem":
-            powered = ops.maximum(grid, GEM_FLOOR) ** GEM_POWER
-            return ops.mean(powered, axis=(1, 2)) ** (1 / GEM_POWER)
-        return ops.mean(grid, axis=(1, 2))
-
-    def get_config(self) -> dict:
-        """Settings that build the same layer again."""
-        return super().get_config() | {"mode": self.mode}
-
-
-@keras.saving.register_keras_serializable(package="twinlens")
-class MaskedMean(layers.Layer):
-    """Mean over the tokens that are not padding, in float32.
-
-    Call arguments:
-        tokens: `(n, length, dim)`.
-        mask: `(n, length)`, 1 for a token and 0 for padding.
-
-    Returns:
-        `(n, dim)` float32.
-    """
-
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**{"dtype": "float32"} | kwargs)
-
-    def call(self, tokens, mask):
-        """`(n, length, dim)` and `(n, length)` to `(n, dim)`."""
-        weights = ops.cast(mask, "float32")[:, :, None]
-        return ops.sum(tokens * weights, axis=1) / ops.sum(weights, axis=1)
-
-    def compute_mask(self, *_, **__) -> None:
-        """The tokens are gone, and so is their mask."""
-        return None
 
 
 def weights_digest(model: keras.Model) -> str:

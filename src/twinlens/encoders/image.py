@@ -2,33 +2,36 @@
 
 import contextlib
 import hashlib
-import warnings
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers
 
 from twinlens.data import images
+from twinlens.encoders.applications import APPLICATIONS, application
 from twinlens.encoders.base import (
     ImageEncoder,
-    SpatialPooling,
     building,
     normalisations,
     weights_digest,
 )
+from twinlens.encoders.network import (
+    PictureNetwork,
+    nearest,
+    outputs_of,
+    truncated,
+)
+from twinlens.encoders.pooling import SpatialPooling
 from twinlens.errors import BrokenImageError, InputError
-
-INCEPTION_MIN_SIZE = 75  # pixels; below, the last grid would be empty
 
 
 def image_encoder(
-    name: str = "inception_v3",
-    weights: str = "imagenet",
+    name: str | tuple[str, ...] = "inception_v3",
+    weights: str | tuple[str, ...] = "imagenet",
     layer: str | tuple[str, ...] = "",
-    pooling: str = "avg",
-    image_size: int = 299,
+    pooling: str = "auto",
+    image_size: int = 0,
     resize: str = "stretch",
     dtype: str = "float32",
     seed: int = 0,
@@ -37,12 +40,18 @@ def image_encoder(
     """Builds a picture encoder.
 
     Args:
-        name: one of `IMAGE_ENCODERS`.
-        weights: a preset such as `"imagenet"`, the path of a weights file, or
-            `"none"` for random weights from `seed`.
-        layer: an inner layer to tap, or several to join; empty for the last.
-        pooling: over places, `"avg"`, `"max"` or `"gem"`.
-        image_size: pixels a side.
+        name: one of `IMAGE_ENCODERS`, or several whose features are joined; each may
+            name a layer: `("inception_v3:mixed8", "mobilenet_v2")`.
+        weights: a preset such as `"imagenet"`, the path of a weights file or folder,
+            or `"none"` for random weights from `seed`; one for all, or one for each
+            network.
+        layer: an inner layer to tap, or several to join; empty for the last. Of a
+            single network only.
+        pooling: over places, `"avg"`, `"max"`, `"gem"`, `"cls"` (a vision
+            transformer's first token) or `"projection"` (what CLIP and SigLIP were
+            trained to give); `"auto"`: what suits the network.
+        image_size: pixels a side; 0 for the network's own size, of several the
+            largest.
         resize: `"stretch"` or `"pad"`.
         dtype: in which caches are filled, `"float32"` or `"bfloat16"`; the model
             itself and the features are float32.
@@ -51,36 +60,117 @@ def image_encoder(
             normalisation starts from the statistics of these, all in one batch.
 
     Raises:
-        InputError: unknown name or layer; size too small; weights that cannot be
-            had or belong to another network.
+        InputError: unknown name or layer; size that the network cannot take; weights
+            that cannot be had or belong to another network.
     """
-    if name not in IMAGE_ENCODERS:
-        raise InputError(
-            f"Unknown picture encoder {name!r}. Known: {', '.join(IMAGE_ENCODERS)}."
-        )
-    taps = (layer,) if isinstance(layer, str) else tuple(layer)
+    wanted = _wanted(name, weights, layer)
     with building("float32", seed):
-        inputs = keras.Input((image_size, image_size, 3), name="pixels")
-        grids = IMAGE_ENCODERS[name](inputs, weights, taps, image_size)
-        pool = SpatialPooling(pooling, name="pool")
-        pooled = [pool(grid) for grid in grids]
+        networks = [open_network(*each, image_size) for each in wanted]
+        size = image_size or max(network.image_size for network in networks)
+        if len(networks) == 1 and size != networks[0].image_size:
+            raise InputError(
+                f"image_encoder.image_size is {size}, but {name} with these weights "
+                f"takes {networks[0].image_size} pixels only. Leave it at 0."
+            )
+        inputs = keras.Input((size, size, 3), name="pixels")
+        pooled = [
+            vector
+            for network in networks
+            for vector in _features(network, inputs, size, pooling)
+        ]
         joined = pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
-        model = keras.Model(inputs, joined, name=name)
+        names = "_".join(name for name, *_ in wanted)
+        model = keras.Model(inputs, joined, name=names.replace(":", "_"))
     digest = weights_digest(model)  # before what may differ in the last bit
-    calibrated = _calibrate(model, corpus, resize) if weights == "none" else ""
+    random = "none" in [source for _, source, _ in wanted]
+    calibrated = _calibrate(model, corpus, resize) if random else ""
     model.trainable = False
+    taps = [list(taps) for _, _, taps in wanted]
+    modes = list(dict.fromkeys(_mode(network, pooling) for network in networks))
     description = {
-        "encoder": name,
-        "layer": list(taps),
-        "pooling": pooling,
-        "image_size": image_size,
+        "encoder": name if isinstance(name, str) else list(name),
+        "layer": taps[0] if len(taps) == 1 else taps,
+        "pooling": modes[0] if len(modes) == 1 else modes,
+        "image_size": size,
         "resize": resize,
         "dtype": dtype,
         "weights": digest,
         **({"calibrated_on": calibrated} if calibrated else {}),
     }
-    ends = BLOCK_ENDS[name]
-    return ImageEncoder(model, image_size, resize, description, ends, dtype)
+    ends = "|".join(dict.fromkeys(network.block_end for network in networks))
+    return ImageEncoder(model, size, resize, description, ends, dtype, random)
+
+
+def open_network(
+    name: str, weights: str, taps: tuple[str, ...], image_size: int = 0
+) -> PictureNetwork:
+    """A picture network by its name, before pooling.
+
+    Raises:
+        InputError: unknown name; and as `image_encoder`.
+    """
+    if name not in IMAGE_ENCODERS:
+        raise InputError(
+            f"Unknown picture encoder {name!r}. {nearest(name, IMAGE_ENCODERS)} "
+            "`python -m src.encoders` lists all."
+        )
+    return IMAGE_ENCODERS[name](name, weights, taps, image_size)
+
+
+def _wanted(
+    name: str | tuple[str, ...],
+    weights: str | tuple[str, ...],
+    layer: str | tuple[str, ...],
+) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Name, weights and taps of each network."""
+    names = (name,) if isinstance(name, str) else tuple(name)
+    sources = (weights,) * len(names) if isinstance(weights, str) else tuple(weights)
+    if len(sources) != len(names) or not names:
+        raise InputError(
+            f"image_encoder.name has {len(names)} networks, but image_encoder.weights "
+            f"has {len(sources)}. Give one for each, or one for all."
+        )
+    taps = (layer,) if isinstance(layer, str) else tuple(layer)
+    found = []
+    for each, source in zip(names, sources, strict=True):
+        network, _, tap = each.partition(":")
+        if any(taps) and (tap or len(names) > 1):
+            raise InputError(
+                f"image_encoder.layer is {layer!r} beside the name {name!r}. Write "
+                "each layer behind its network: 'vgg16:block4_pool'."
+            )
+        found.append((network, source, (tap,) if tap else taps))
+    return found
+
+
+def _mode(network: PictureNetwork, pooling: str) -> str:
+    mode = network.pooling if pooling == "auto" else pooling
+    if mode == "projection" and not network.own:
+        raise InputError(
+            f"image_encoder.pooling is 'projection', but {network.model.name} has "
+            "none. Take auto, avg, max or gem."
+        )
+    return mode
+
+
+def _features(network: PictureNetwork, pixels, size: int, pooling: str) -> list:
+    """One vector for each tap."""
+    mode = _mode(network, pooling)
+    x = pixels
+    if network.image_size != size:
+        own = network.image_size
+        x = layers.Resizing(own, own, antialias=True)(x)
+    for scale in network.scaling:
+        x = scale(x)
+    found = outputs_of(network.model, x)
+    if mode == "projection":
+        (x,) = found
+        for own in network.own:
+            x = own(x)
+        return [x]
+    name = f"{network.model.name}_pool"
+    pool = SpatialPooling(mode, network.prefix_tokens, name=name)
+    return [pool(grid) for grid in found]
 
 
 def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:
@@ -94,9 +184,9 @@ def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:
         with contextlib.suppress(BrokenImageError):  # counted where it is encoded
             pixels.append(images.load(file, size, resize))
             digest.update(pixels[-1].tobytes())
-    if not pixels:
-        return ""
     found = normalisations(model)
+    if not pixels or not found:
+        return ""
     momenta = [layer.momentum for layer in found]
     for layer in found:
         layer.momentum = 0.0  # forget what was before
@@ -106,45 +196,35 @@ def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:
     return digest.hexdigest()
 
 
-def _inception_v3(inputs, weights: str, taps: tuple[str, ...], size: int) -> list:
-    """InceptionV3's grids at `taps`; pixels are scaled to [-1, 1] inside."""
-    if size < INCEPTION_MIN_SIZE:
-        raise InputError(
-            f"image_encoder.image_size is {size}, but inception_v3 needs at least "
-            f"{INCEPTION_MIN_SIZE} pixels a side."
-        )
-    shape = (size, size, 3)
-    base = _pretrained(
-        lambda source: keras.applications.InceptionV3(
-            include_top=False, weights=source, input_shape=shape
-        ),
-        weights,
-        "InceptionV3",
-    )
-    network = _truncated(base, taps)
-    if weights not in ("none", "imagenet"):
-        _load_weights(network, base, weights)
-    grids = network(layers.Rescaling(1 / 127.5, offset=-1, name="scale")(inputs))
-    return list(grids) if isinstance(grids, list | tuple) else [grids]
-
-
 def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:
     """The encoder's model with the mean of an inner grid beside its feature.
 
     Args:
-        encoder: whose layers, and so weights, the model shares.
+        encoder: of one network; the model shares its layers, and so weights.
         layer: name of a layer below the encoder's last.
 
     Returns:
         Keras model `(n, image_size, image_size, 3)` → `(n, feature_dim + channels)`.
 
     Raises:
-        InputError: the network has no such layer.
+        InputError: the network has no such layer; several networks are joined.
     """
     parts = encoder.model.layers
-    (at,) = (i for i, part in enumerate(parts) if isinstance(part, keras.Model))
+    found = [i for i, part in enumerate(parts) if isinstance(part, keras.Model)]
+    if len(found) != 1:
+        raise InputError(
+            "phase2.auxiliary_layer is set, but image_encoder.name joins several "
+            "networks. An auxiliary head needs one: take one network, or leave the "
+            "layer empty."
+        )
+    (at,) = found
     network = parts[at]
-    inner = _truncated(network, (layer,), "phase2.auxiliary_layer").output
+    inner = truncated(network, (layer,), "phase2.auxiliary_layer").output
+    if len(inner.shape) != 4:
+        raise InputError(
+            f"phase2.auxiliary_layer {layer!r} gives {tuple(inner.shape)}, no grid of "
+            "height, width and channels. Name a convolution's layer."
+        )
     wide = keras.Model(network.input, [*network.outputs, inner])
     (pool,) = (part for part in parts if isinstance(part, SpatialPooling))
     inputs = x = keras.Input(encoder.model.input_shape[1:])
@@ -155,60 +235,6 @@ def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:
     return keras.Model(inputs, layers.Concatenate()(pooled))
 
 
-def _pretrained(build: Callable, weights: str, network: str) -> keras.Model:
-    """The network with its published weights if asked for, else random ones."""
-    if weights != "imagenet":
-        return build(None)
-    try:
-        return build("imagenet")
-    except Exception as error:  # Keras raises a bare Exception when a download fails
-        raise InputError(
-            f"The weights 'imagenet' of {network} are not on this machine and could "
-            f"not be downloaded ({error}). Connect to the network once, or download "
-            "the file elsewhere and give its path as image_encoder.weights, or ask "
-            "for random weights with image_encoder.weights=none."
-        ) from None
-
-
-def _truncated(
-    base: keras.Model, taps: tuple[str, ...], setting: str = "image_encoder.layer"
-) -> keras.Model:
-    names = {layer.name for layer in base.layers}
-    unknown = [tap for tap in taps if tap and tap not in names]
-    if unknown:
-        blocks = [name for name in names if name.startswith("mixed")]
-        raise InputError(
-            f"{setting} {unknown[0]!r} is not in this network. Its blocks: "
-            f"{', '.join(sorted(blocks, key=lambda n: (len(n), n)))}."
-        )
-    outputs = [base.get_layer(tap).output if tap else base.output for tap in taps]
-    return keras.Model(base.input, outputs[0] if len(outputs) == 1 else outputs)
-
-
-def _load_weights(network: keras.Model, base: keras.Model, weights: str) -> None:
-    """Loads a file that holds the whole base, or just as far as the taps reach."""
-    path = Path(weights)
-    if not path.is_file():
-        raise InputError(
-            f"image_encoder.weights is {weights!r}: neither 'imagenet' nor 'none', "
-            "and there is no such file. Give the path of a .weights.h5 or .h5 file."
-        )
-    candidates = [network, base] if path.name.endswith(".weights.h5") else [base]
-    failures = []
-    for model in candidates:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Keras warns of each missing layer
-                model.load_weights(path)
-            return
-        except Exception as error:  # h5py and Keras raise many kinds
-            failures.append(" ".join(str(error).split())[:300])
-    raise InputError(
-        f"{path} does not hold the weights of this network as far as the layer that "
-        f"is asked for. Keras says: {failures[0]}. Give the file of the same "
-        "network, or a layer that the file reaches."
-    )
-
-
-IMAGE_ENCODERS: dict[str, Callable] = {"inception_v3": _inception_v3}
-BLOCK_ENDS = {"inception_v3": r"mixed\d+"}
+IMAGE_ENCODERS: dict[str, Callable[..., PictureNetwork]] = {
+    **dict.fromkeys(APPLICATIONS, application),
+}

@@ -1,54 +1,54 @@
 """Text encoders by name: strings in, features out."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 import keras
-import tensorflow as tf
 from keras import layers
 
-from twinlens.encoders.base import MaskedMean, TextEncoder, building, weights_digest
+from twinlens.encoders.base import TextEncoder, building, weights_digest
+from twinlens.encoders.bert_family import BERT_FAMILIES, bert_network
+from twinlens.encoders.bert_weights import SETTING
+from twinlens.encoders.checkpoint import Checkpoint
+from twinlens.encoders.folders import SentenceModules, read_json, sentence_modules
+from twinlens.encoders.network import nearest
+from twinlens.encoders.pooling import MaskedMax, MaskedMean
+from twinlens.encoders.random_text import RandomSize, random_bert
+from twinlens.encoders.text_network import TextNetwork, linear, tokenize_function
 from twinlens.errors import InputError
 
-SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-
-@dataclass(frozen=True)
-class RandomSize:
-    """Size of a network that starts from random weights.
-
-    Dropout's noise is as large as what tells random features apart, hence none.
-    """
-
-    vocabulary_size: int = 2000
-    num_layers: int = 2
-    num_heads: int = 4
-    hidden_dim: int = 128
-    dropout: float = 0.0
+ARITHMETIC = 2  # raised when the same weights come to give other features
+DEFAULT_SIZE = RandomSize()
+DENSE_ACTIVATIONS = {  # by the name of PyTorch's class
+    "Tanh": "tanh",
+    "Identity": "linear",
+    "ReLU": "relu",
+    "GELU": "gelu",
+}
 
 
 def text_encoder(
     name: str = "bert",
     weights: str = "bert_base_en_uncased",
-    pooling: str = "mean",
+    pooling: str = "auto",
     layer: int | tuple[int, ...] = -1,
     sequence_length: int = 64,
     dtype: str = "float32",
     seed: int = 0,
-    size: RandomSize = RandomSize(),
+    size: RandomSize = DEFAULT_SIZE,
     corpus: Iterable[str] = (),
 ) -> TextEncoder:
     """Builds a text encoder.
 
     Args:
         name: one of `TEXT_ENCODERS`.
-        weights: KerasHub preset, local Hugging Face folder, or `"none"` for random
-            weights from `seed` in a network of the given `size`.
+        weights: KerasHub preset; local folder of Hugging Face or
+            sentence-transformers; or `"none"` for random weights from `seed` in a
+            BERT of the given `size`.
         pooling: `"pooler"` (the trained layer on the first token), `"cls"` (the
-            first token) or `"mean"` (over all tokens).
+            first token), `"mean"` or `"max"` (over all tokens), `"projection"` (what
+            CLIP and SigLIP were trained to give); `"auto"`: what a
+            sentence-transformers folder says, or a projection, else the mean.
         layer: transformer layer, or several to join; -1 is the last.
         sequence_length: tokens with start and end; longer texts are cut.
         dtype: of the computation, `"float32"` or `"bfloat16"`; features are float32.
@@ -62,219 +62,141 @@ def text_encoder(
     """
     if name not in TEXT_ENCODERS:
         raise InputError(
-            f"Unknown text encoder {name!r}. Known: {', '.join(TEXT_ENCODERS)}."
+            f"Unknown text encoder {name!r}. {nearest(name, TEXT_ENCODERS)} "
+            "`python -m src.encoders` lists all."
         )
+    modules = sentence_modules(weights, SETTING)
+    if modules and modules.sequence_length:
+        sequence_length = min(sequence_length, modules.sequence_length)
     with building(dtype, seed):
-        parts = TEXT_ENCODERS[name](weights, sequence_length, size, corpus)
-        model = _pooled(parts.backbone, pooling, layer, name)
+        network = _open(name, weights, modules, (sequence_length, size, corpus))
+        network.check_length(sequence_length)
+        mode, feature = _feature(network, pooling, layer, modules)
+        inputs = {each.name: each for each in network.inputs.values()}
+        model = keras.Model(inputs, linear("feature")(feature), name=name)
     model.trainable = False
     description = {
         "encoder": name,
         "layer": layer if isinstance(layer, int) else list(layer),
-        "pooling": pooling,
+        "pooling": mode,
         "sequence_length": sequence_length,
         "dtype": dtype,
-        "vocabulary": parts.vocabulary_digest,
+        "vocabulary": network.vocabulary,
         "weights": weights_digest(model),
+        "arithmetic": ARITHMETIC,
     }
-    tokenize = _tokenize(parts, sequence_length)
-    return TextEncoder(model, tokenize, description, BLOCK_ENDS[name])
+    tokenize = tokenize_function(network, sequence_length)
+    return TextEncoder(
+        model,
+        tokenize,
+        description,
+        network.block_end,
+        network.pad_id,
+        network.length,
+        weights == "none",
+    )
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """A KerasHub backbone and the tokenizer that belongs to it.
-
-    KerasHub folds case by Unicode's NFKC_CF, which also turns `½` into `1⁄2` and `ß`
-    into `ss`; BERT was trained on lowercased text. So texts are lowercased before.
-    """
-
-    backbone: keras.Model
-    tokenizer: Callable
-    lowercase: bool
-
-    @property
-    def vocabulary_digest(self) -> str:
-        vocabulary = "\n".join(self.tokenizer.get_vocabulary())
-        case = f"lower {self.lowercase} {self.tokenizer.strip_accents}"
-        text = f"{case}\n{vocabulary}".encode()
-        return hashlib.blake2b(text, digest_size=16).hexdigest()
-
-
-def _bert(weights: str, length: int, size: RandomSize, corpus: Iterable[str]) -> _Parts:
-    import keras_hub
-
+def _open(
+    name: str, weights: str, modules: SentenceModules | None, random: tuple
+) -> TextNetwork:
     if weights == "none":
-        return _random_bert(length, size, corpus)
-    _check_folder(weights, "text_encoder.weights")
-    try:
-        backbone = keras_hub.models.BertBackbone.from_preset(weights)
-        tokenizer = keras_hub.models.BertTokenizer.from_preset(weights)
-        lowercase, tokenizer.lowercase = tokenizer.lowercase, False
-        tokenizer.strip_accents = _strips_accents(weights, lowercase)
-        return _Parts(backbone, tokenizer, lowercase)
-    except Exception as error:  # KerasHub and its download library raise many kinds
-        reason = " ".join(str(error).split())[:400]
-        raise InputError(
-            f"text_encoder.weights is {weights!r}. It is "
-            + (
-                f"a folder that KerasHub cannot read as BERT: {reason}"
-                if Path(weights).is_dir()
-                else "neither a local folder nor a preset that could be downloaded: "
-                f"{reason}. Connect to the network once, or give the path of a local "
-                "Hugging Face folder, or ask for random weights with "
-                "text_encoder.weights=none."
+        if name != "bert":
+            raise InputError(
+                f"text_encoder.weights is 'none', but random weights are offered for "
+                f"'bert' only, not for {name!r}. Give a preset or a folder."
             )
-        ) from None
+        return random_bert(*random)
+    source = str(modules.transformer) if modules else weights
+    network = TEXT_ENCODERS[name](name, source)
+    if modules and modules.lowercase:
+        network = replace(network, lowercase=True)
+    return network
 
 
-def _strips_accents(weights: str, lowercase: bool) -> bool:
-    """Whether the vocabulary was made without accents; KerasHub never strips them.
-
-    As in Hugging Face: what the folder says, else where the text is lowercased.
-    """
-    file = Path(weights) / "tokenizer_config.json"
-    said = None
-    if file.is_file():
-        said = json.loads(file.read_text("utf-8")).get("strip_accents")
-    return lowercase if said is None else said
+# === From the states of all tokens to one vector ===
 
 
-def _random_bert(length: int, size: RandomSize, corpus: Iterable[str]) -> _Parts:
-    import keras_hub
-
-    backbone = keras_hub.models.BertBackbone(
-        vocabulary_size=size.vocabulary_size,
-        num_layers=size.num_layers,
-        num_heads=size.num_heads,
-        hidden_dim=size.hidden_dim,
-        intermediate_dim=4 * size.hidden_dim,
-        max_sequence_length=length,
-        dropout=size.dropout,
-    )
-    words = word_pieces(corpus, size.vocabulary_size)
-    tokenizer = keras_hub.models.BertTokenizer(
-        words, lowercase=False, strip_accents=True
-    )
-    return _Parts(backbone, tokenizer, lowercase=True)
-
-
-def word_pieces(corpus: Iterable[str], vocabulary_size: int) -> list[str]:
-    """A WordPiece vocabulary of the corpus: special tokens, then learned pieces.
-
-    Raises:
-        InputError: the corpus is empty.
-    """
-    from keras_hub.tokenizers import compute_word_piece_vocabulary
-
-    texts = sorted(set(corpus))
-    if not texts:
-        raise InputError(
-            "A text encoder with weights 'none' makes its vocabulary from training "
-            "captions, but none were passed. Pass `corpus`, or take weights."
-        )
-    return compute_word_piece_vocabulary(
-        tf.data.Dataset.from_tensor_slices(tf.strings.lower(texts, "utf-8")),
-        vocabulary_size,
-        lowercase=False,
-        strip_accents=True,
-        reserved_tokens=SPECIAL_TOKENS,
-    )[:vocabulary_size]
-
-
-def _check_folder(weights: str, setting: str) -> None:
-    """Names the first thing that a local Hugging Face folder lacks."""
-    folder = Path(weights)
-    if not folder.exists() and ("/" in weights or weights.startswith(".")):
-        raise InputError(f"{setting} is {weights!r}, but there is no such folder.")
-    if not folder.is_dir():
-        return  # a preset's name
-    needed = ["config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"]
-    if (folder / "task.json").exists() or (folder / "model.weights.h5").exists():
-        return  # KerasHub's own layout
-    missing = [name for name in needed if not (folder / name).is_file()]
-    if missing:
-        raise InputError(
-            f"{setting} is the folder {weights}, which lacks {', '.join(missing)}. "
-            f"A local Hugging Face folder needs {', '.join(needed)}."
-        )
-    model_type = json.loads((folder / "config.json").read_text("utf-8")).get(
-        "model_type"
-    )
-    if model_type != "bert":
-        raise InputError(
-            f"{setting} is the folder {weights} of model_type {model_type!r}, but the "
-            "encoder 'bert' reads 'bert'."
-        )
-
-
-def _pooled(
-    backbone: keras.Model, pooling: str, layer: int | tuple[int, ...], name: str
-) -> keras.Model:
+def _feature(
+    network: TextNetwork,
+    pooling: str,
+    layer: int | tuple[int, ...],
+    modules: SentenceModules | None,
+) -> tuple[str, keras.KerasTensor]:
+    """What `"auto"` came to, and the feature."""
     taps = (layer,) if isinstance(layer, int) else tuple(layer)
-    if pooling == "pooler":
+    if pooling == "auto":
+        if modules and taps == (-1,):
+            return _as_sentence_transformers(network, modules)
+        pooling = "mean" if network.own is None else "projection"
+    whole = {"pooler": network.pooled, "projection": network.own}
+    if pooling in whole:
         if taps != (-1,):
             raise InputError(
-                f"text_encoder.pooling='pooler' reads the last layer only, but layer "
-                f"is {layer}. Take pooling 'cls' or 'mean' for inner layers."
+                f"text_encoder.pooling={pooling!r} reads the last layer only, but "
+                f"layer is {layer}. Take pooling 'cls' or 'mean' for inner layers."
             )
-        pooled = [backbone.output["pooled_output"]]
-    else:
-        mask = backbone.input["padding_mask"]
-        tokens = [_layer_output(backbone, tap) for tap in taps]
-        if pooling == "cls":
-            pooled = [sequence[:, 0, :] for sequence in tokens]
-        else:
-            pooled = [MaskedMean()(sequence, mask) for sequence in tokens]
-    joined = pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
-    as_float32 = layers.Activation("linear", dtype="float32", name="feature")(joined)
-    return keras.Model(backbone.input, as_float32, name=name)
+        if whole[pooling] is None:
+            raise InputError(
+                f"text_encoder.pooling is {pooling!r}, which this network has not. "
+                "Take 'mean', 'cls' or 'max'."
+            )
+        return pooling, whole[pooling]
+    return pooling, _joined([_pool(network, pooling, tap) for tap in taps])
 
 
-def _layer_output(backbone: keras.Model, tap: int):
-    count = backbone.num_layers
+def _pool(network: TextNetwork, pooling: str, tap: int):
+    tokens = _state(network.states, tap)
+    if pooling == "cls":
+        return tokens[:, 0, :]
+    pool = MaskedMax() if pooling == "max" else MaskedMean()
+    return pool(tokens, network.inputs["padding_mask"])
+
+
+def _state(states: list, tap: int):
+    count = len(states)
     if not -count <= tap < count:
         raise InputError(
             f"text_encoder.layer is {tap}, but this network has the layers 0 to "
             f"{count - 1}, or counted from the end -{count} to -1."
         )
-    return backbone.get_layer(f"transformer_layer_{tap % count}").output
+    return states[tap]
 
 
-def _tokenize(parts: _Parts, sequence_length: int) -> Callable:
-    """Graph code: strings to ragged token ids with start and end, cut to length."""
-    tokenizer = parts.tokenizer
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-    def tokenize(texts):
-        cased = tf.strings.lower(texts, "utf-8") if parts.lowercase else texts
-        pieces = tokenizer(cased)[:, : sequence_length - 2]
-        rows = tf.shape(texts)[:1]
-        start = tf.fill([rows[0], 1], tokenizer.cls_token_id)
-        end = tf.fill([rows[0], 1], tokenizer.sep_token_id)
-        return tf.concat([start, tf.cast(pieces, tf.int32), end], axis=1)
-
-    return tokenize
+def _joined(vectors: list):
+    return vectors[0] if len(vectors) == 1 else layers.Concatenate()(vectors)
 
 
-def pack(ids: tf.RaggedTensor, length: int | None = None) -> dict[str, tf.Tensor]:
-    """Ragged token ids to a network's input.
-
-    Args:
-        ids: ragged `(n, None)` int32.
-        length: columns of the result; the longest row's, where not given.
-
-    Returns:
-        `token_ids`, `padding_mask` and `segment_ids`, each `(n, length)` int32.
-    """
-    tokens = ids.to_tensor(shape=(None, length))
-    mask = tf.sequence_mask(ids.row_lengths(), tf.shape(tokens)[1], dtype=tf.int32)
-    return {
-        "token_ids": tokens,
-        "padding_mask": mask,
-        "segment_ids": tf.zeros_like(tokens),
-    }
+def _as_sentence_transformers(network: TextNetwork, modules: SentenceModules) -> tuple:
+    """Pooling, linear layers and normalisation as the folder says."""
+    vector = _joined([_pool(network, each, -1) for each in modules.poolings])
+    for folder in modules.dense:
+        vector = _dense(folder)(vector)
+    if modules.normalise:
+        vector = layers.UnitNormalization(name="normalise")(linear("pooled")(vector))
+    steps = [*modules.poolings, *["dense"] * len(modules.dense)]
+    return "+".join(steps + ["unit"] * modules.normalise), vector
 
 
-TEXT_ENCODERS: dict[str, Callable] = {"bert": _bert}
-BLOCK_ENDS = {"bert": r"embeddings_dropout|transformer_layer_\d+"}
+def _dense(folder) -> Callable:
+    config = read_json(folder / "config.json", SETTING)
+    activation = config.get("activation_function", "Identity").rsplit(".", 1)[-1]
+    if activation not in DENSE_ACTIVATIONS:
+        raise InputError(
+            f"{SETTING}: {folder} has the activation {activation!r}. Known: "
+            f"{', '.join(DENSE_ACTIVATIONS)}."
+        )
+    dense = layers.Dense(
+        config["out_features"],
+        activation=DENSE_ACTIVATIONS[activation],
+        use_bias=config.get("bias", True),
+        name=folder.name,
+    )
+    dense.build((None, config["in_features"]))
+    Checkpoint(folder, "linear.weight", (), SETTING).fill(dense, "linear")
+    return dense
+
+
+TEXT_ENCODERS: dict[str, Callable[[str, str], TextNetwork]] = {
+    **dict.fromkeys(BERT_FAMILIES, bert_network),
+}

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from twinlens.encoders.base import TextEncoder
-from twinlens.encoders.text import pack
 from twinlens.features.store import Features, Job, complete
 
 TOKENIZE_AT_ONCE = 8192  # texts; bounds the memory of the token ids
@@ -97,7 +96,7 @@ def _forward(encoder: TextEncoder) -> Callable:
         ]
     )
     def forward(tokens, lengths):
-        inputs = pack(tf.RaggedTensor.from_tensor(tokens, lengths))
+        inputs = encoder.pack(tf.RaggedTensor.from_tensor(tokens, lengths))
         return encoder.model(inputs, training=False)
 
     return forward

@@ -6,7 +6,6 @@ import tensorflow as tf
 from twinlens.data import images
 from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.encoders.forward import computing_in
-from twinlens.encoders.text import pack
 from twinlens.model import DualEncoder
 from twinlens.progress import Progress
 from twinlens.training.raw import AHEAD
@@ -34,7 +33,7 @@ class SplitEncoder:
             autograph=False,
         )
         self._texts = tf.function(
-            lambda texts: model.encode_text(pack(text_encoder.tokenize(texts))),
+            lambda texts: model.encode_text(text_encoder.inputs_of(texts)),
             input_signature=[tf.TensorSpec([None], tf.string)],
             autograph=False,
         )

@@ -56,6 +56,7 @@ class FineTuning:
     ) -> None:
         self.train, self.val, self.config = train, val, config
         self.settings = settings = config.phase2
+        self.from_random = image_encoder.from_random
         self.say, self.warn = say, diagnosis.Warnings(say)
         self.path = folder / "checkpoint.npz" if folder else None
         self.model = DualEncoder(image_encoder.model, text_encoder.model, heads)
@@ -222,8 +223,7 @@ class FineTuning:
         return validation_metrics(images, texts, self.val)
 
     def _update_statistics(self, number: int) -> None:
-        trains = self.config.image_encoder.weights == "none"
-        if trains and self.settings.image_learning_rate:
+        if self.from_random and self.settings.image_learning_rate:
             count = min(STATISTICS_BATCHES, self.steps * self._chunks)
             self.tuner.update_statistics(
                 self.batches(self._order(number), number, 0, count)

@@ -12,7 +12,6 @@ import tensorflow as tf
 from twinlens.config import Phase2Settings
 from twinlens.data import images
 from twinlens.encoders import ImageEncoder, TextEncoder
-from twinlens.encoders.text import pack
 from twinlens.training.pairs import Epoch
 
 AHEAD = 2  # batches that wait, so that the networks never do
@@ -99,7 +98,7 @@ class RawBatches:
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self.pairs, self.seed, self.share = pairs, seed, share
-        self.tokenize = text_encoder.tokenize
+        self._inputs_of = text_encoder.inputs_of
         self._pixels = _pixels_function(
             image_encoder.image_size,
             image_encoder.resize,
@@ -138,7 +137,7 @@ class RawBatches:
         return self._pixels(tf.io.read_file(path), seed), text, ids
 
     def _tokenized(self, pixels, texts, ids):
-        return Batch(pixels, pack(self.tokenize(texts)), ids)
+        return Batch(pixels, self._inputs_of(texts), ids)
 
 
 @cache

@@ -47,7 +47,7 @@ def build_tuner(
             encoder.block_end,
             getattr(settings, f"{side}_learning_rate"),
             getattr(settings, f"{side}_frozen_blocks"),
-            getattr(config, f"{side}_encoder").weights == "none",
+            encoder.from_random,
         )
         parts += tower_parts(plan, settings, steps_per_epoch)
     heads = model.heads.trainable_weights
