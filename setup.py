@@ -33,6 +33,13 @@ EXTRAS = {
         "pytrec-eval-terrier>=0.5.6",
         "ruff==0.17.5",
     ],
+    "parity": [
+        "torch==2.13.0",
+        "transformers>=5,<6",
+        "sentence-transformers>=5",
+        "sentencepiece>=0.2",
+        "tokenizers>=0.21",
+    ],
     "bench": [
         # The newest torch brings gigabytes of GPU libraries; this one has a CPU build.
         "torch==2.13.0",

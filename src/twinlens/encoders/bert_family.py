@@ -19,7 +19,7 @@ from twinlens.encoders.bert_weights import (
     first_position,
 )
 from twinlens.encoders.folders import check_folder, is_hugging_face, read_json
-from twinlens.encoders.text_network import TextNetwork, tokens_digest
+from twinlens.encoders.text_network import Casing, TextNetwork, tokens_digest
 from twinlens.errors import InputError
 
 
@@ -83,6 +83,8 @@ class BertFamily:
         model_type: in `config.json`.
         vocabulary: files of the tokenizer.
         sizes: from `config.json` to the backbone's arguments.
+        lowercases: whether its tokenizer, where it has no setting for it, was made
+            for lowercased texts without accents.
         tensors: what the checkpoint calls them.
     """
 
@@ -91,6 +93,7 @@ class BertFamily:
     vocabulary: tuple[str, ...] = ("vocab.txt", "tokenizer_config.json")
     sizes: Callable[[dict], dict] = _sizes
     tensors: TensorNames = TensorNames()
+    lowercases: bool = False
 
 
 BPE = ("vocab.json", "merges.txt")
@@ -107,7 +110,7 @@ BERT_FAMILIES = {
         "XLMRoberta", "xlm-roberta", ("sentencepiece.bpe.model",), _roberta_sizes
     ),
     "albert": BertFamily(
-        "Albert", "albert", ("spiece.model",), _albert_sizes, tensors=ALBERT
+        "Albert", "albert", ("spiece.model",), _albert_sizes, ALBERT, True
     ),
     "electra": BertFamily("Electra", "electra", sizes=_electra_sizes),
 }
@@ -129,20 +132,17 @@ def bert_network(name: str, weights: str) -> TextNetwork:
     else:
         backbone, tokenizer = _from_preset(family, weights)
         has_pooler = isinstance(backbone.output, dict)
-    casing = _casing(tokenizer, weights)
-    return text_network(backbone, tokenizer, *casing, has_pooler)
+    casing = _casing(family, tokenizer, weights)
+    return text_network(backbone, tokenizer, casing, has_pooler)
 
 
-def text_network(
-    backbone, tokenizer, lowercase: bool, rules: str, has_pooler: bool
-) -> TextNetwork:
+def text_network(backbone, tokenizer, casing: Casing, has_pooler: bool) -> TextNetwork:
     """A backbone and its tokenizer as a `TextNetwork`.
 
     Args:
         backbone: KerasHub's, of the family.
         tokenizer: KerasHub's, without lowercasing of its own.
-        lowercase: whether texts are lowercased first.
-        rules: how texts are cut, for the vocabulary's digest.
+        casing: what is done to texts before.
         has_pooler: whether the layer on the first token was trained.
     """
     output = backbone.output
@@ -150,6 +150,7 @@ def text_network(
     shared = isinstance(backbone.transformer_layers[0], list)  # ALBERT's groups
     states = [] if shared else [x.output for x in backbone.transformer_layers[:-1]]
     tokens = tokenizer.get_vocabulary()
+    accents = getattr(tokenizer, "strip_accents", None)
     return TextNetwork(
         inputs=backbone.input,
         states=[*states, last],
@@ -157,9 +158,11 @@ def text_network(
         start=(tokenizer.start_token_id,),
         end=(tokenizer.end_token_id,),
         pad_id=tokenizer.pad_token_id,
-        vocabulary=tokens_digest(tokens, rules),
+        vocabulary=tokens_digest(
+            [type(tokenizer).__name__, str(casing), str(accents), *tokens]
+        ),
         longest=backbone.max_sequence_length,
-        lowercase=lowercase,
+        casing=casing,
         pooled=output["pooled_output"] if has_pooler else None,
         block_end=r"embeddings_dropout|embedding_projection|transformer_layer_\d+"
         r"|group_\d+_inner_layer_\d+",
@@ -228,17 +231,19 @@ def _tokenizer(family: BertFamily, tokenizer_class, folder: Path):
     (file,) = files
     if not file.endswith(".txt"):
         return tokenizer_class(proto=file)
-    said = read_json(folder / "tokenizer_config.json", SETTING)
-    return tokenizer_class(vocabulary=file, lowercase=said.get("do_lower_case", True))
+    lowercase = _said(str(folder)).get("do_lower_case", True)
+    return tokenizer_class(vocabulary=file, lowercase=lowercase)
 
 
-def _casing(tokenizer, weights: str) -> tuple[bool, str]:
-    """Takes lowercasing from the tokenizer: whether to do it, and the rules' name."""
-    if not hasattr(tokenizer, "lowercase"):
-        return False, type(tokenizer).__name__
-    lowercase, tokenizer.lowercase = tokenizer.lowercase, False
-    tokenizer.strip_accents = strips_accents(weights, lowercase)
-    return lowercase, f"lower {lowercase} {tokenizer.strip_accents}"
+def _casing(family: BertFamily, tokenizer, weights: str) -> Casing:
+    """What is done to texts before the tokenizer, which leaves it to us."""
+    if hasattr(tokenizer, "lowercase"):
+        lowercase, tokenizer.lowercase = tokenizer.lowercase, False
+        tokenizer.strip_accents = strips_accents(weights, lowercase)
+        return Casing(lowercase)
+    said = _said(weights)
+    lowercase = said.get("do_lower_case", family.lowercases)
+    return Casing(lowercase, lowercase and not said.get("keep_accents", False))
 
 
 def strips_accents(weights: str, lowercase: bool) -> bool:
@@ -246,6 +251,10 @@ def strips_accents(weights: str, lowercase: bool) -> bool:
 
     As in Hugging Face: what the folder says, else where the text is lowercased.
     """
-    file = Path(weights) / "tokenizer_config.json"
-    said = read_json(file, SETTING).get("strip_accents") if file.is_file() else None
+    said = _said(weights).get("strip_accents")
     return lowercase if said is None else said
+
+
+def _said(weights: str) -> dict[str, Any]:
+    file = Path(weights) / "tokenizer_config.json"
+    return read_json(file, SETTING) if file.is_file() else {}

@@ -83,14 +83,16 @@ def check_folder(
     weights = [] if (folder / INDEX).is_file() else [FILE]
     needed = ["config.json", *weights, *vocabulary]
     missing = [name for name in needed if not (folder / name).is_file()]
-    if missing:
+    config = {}
+    if "config.json" not in missing:
+        config = read_json(folder / "config.json", setting)
+    found = config.get("model_type", model_type)
+    if found == model_type and missing:
         raise InputError(
             f"{setting} is the folder {folder}, which lacks {', '.join(missing)}. "
             f"A local Hugging Face folder needs {', '.join(needed)}."
             + _pickled(folder, missing)
         )
-    config = read_json(folder / "config.json", setting)
-    found = config.get("model_type")
     if found != model_type:
         name = str(found).replace("-", "_")
         section = setting.partition(".")[0]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from twinlens.encoders.bert_family import text_network
-from twinlens.encoders.text_network import TextNetwork
+from twinlens.encoders.text_network import Casing, TextNetwork
 from twinlens.errors import InputError
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -52,7 +52,7 @@ def random_bert(length: int, size: RandomSize, corpus: Iterable[str]) -> TextNet
     tokenizer = keras_hub.models.BertTokenizer(
         words, lowercase=False, strip_accents=True
     )
-    return text_network(backbone, tokenizer, True, "lower True True", True)
+    return text_network(backbone, tokenizer, Casing(lowercase=True), True)
 
 
 def word_pieces(corpus: Iterable[str], vocabulary_size: int) -> list[str]:

@@ -110,7 +110,7 @@ def _open(
     source = str(modules.transformer) if modules else weights
     network = TEXT_ENCODERS[name](name, source)
     if modules and modules.lowercase:
-        network = replace(network, lowercase=True)
+        network = replace(network, casing=replace(network.casing, lowercase=True))
     return network
 
 

@@ -12,6 +12,30 @@ from twinlens.errors import InputError
 
 
 @dataclass(frozen=True)
+class Casing:
+    """What is done to texts before they are cut into tokens.
+
+    Attributes:
+        lowercase: by Unicode's plain rule (see `BertFamily`).
+        strip_accents: `é` becomes `e`.
+    """
+
+    lowercase: bool = False
+    strip_accents: bool = False
+
+    def apply(self, texts: tf.Tensor) -> tf.Tensor:
+        """`(n,)` strings to strings. Graph code."""
+        if self.lowercase:
+            texts = tf.strings.lower(texts, "utf-8")
+        if self.strip_accents:
+            import tensorflow_text
+
+            apart = tensorflow_text.normalize_utf8(texts, "NFKD")
+            texts = tf.strings.regex_replace(apart, r"\p{Mn}", "")
+        return texts
+
+
+@dataclass(frozen=True)
 class TextNetwork:
     """Token ids to the states of every token.
 
@@ -25,7 +49,7 @@ class TextNetwork:
         vocabulary: digest of tokens and of how texts are cut into them.
         longest: most tokens the network takes; 0 where there is no limit.
         length: tokens it always wants; 0 where any number will do.
-        lowercase: texts are lowercased first (see `BertFamily`).
+        casing: what is done to texts before.
         pooled: what `"pooler"` gives, symbolic `(n, dim)`, where the network has it.
         own: from `states[-1]` and the inputs to the vector that the network was
             trained to give, where it has one.
@@ -41,7 +65,7 @@ class TextNetwork:
     vocabulary: str
     longest: int
     length: int = 0
-    lowercase: bool = False
+    casing: Casing = Casing()
     pooled: Any = None
     own: Any = None
     block_end: str = r"embeddings_dropout|transformer_layer_\d+"
@@ -65,8 +89,8 @@ def tokenize_function(network: TextNetwork, sequence_length: int) -> Callable:
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def tokenize(texts):
-        cased = tf.strings.lower(texts, "utf-8") if network.lowercase else texts
-        pieces = network.tokenizer(cased)[:, : sequence_length - around]
+        pieces = network.tokenizer(network.casing.apply(texts))
+        pieces = pieces[:, : sequence_length - around]
         rows = tf.shape(texts)[0]
         start = tf.tile([tf.constant(network.start, tf.int32)], [rows, 1])
         end = tf.tile([tf.constant(network.end, tf.int32)], [rows, 1])
@@ -75,9 +99,9 @@ def tokenize_function(network: TextNetwork, sequence_length: int) -> Callable:
     return tokenize
 
 
-def tokens_digest(tokens: list[str], rules: str) -> str:
+def tokens_digest(rules_and_tokens: list[str]) -> str:
     """Names a vocabulary and the rules that texts are cut by: 32 hex digits."""
-    text = "\n".join([rules, *tokens]).encode()
+    text = "\n".join(rules_and_tokens).encode()
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
