@@ -63,7 +63,7 @@ def tuning_of(experiment, trained, *settings):
 def shared(home, trained):
     """One experiment and fine-tuning, changed by test after test."""
     plain = Run(trained.folder).config.model_dump()
-    for each in (*EXTRA, "phase2.epochs=2"):
+    for each in (*EXTRA, "phase2.epochs=2", "phase2.interpolation=0.5"):
         name, value = each.removeprefix("phase2.").split("=")
         plain["phase2"][name] = json.loads(value)
     experiment = Experiment(config_from(plain, "test"))
