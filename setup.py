@@ -25,6 +25,7 @@ REQUIRES = [
 ]
 
 EXTRAS = {
+    "tfidf": ["scikit-learn>=1.5"],
     "test": [
         "pytest>=8.3",
         "pytest-xdist>=3.6",

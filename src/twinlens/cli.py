@@ -153,6 +153,20 @@ def data_command(
     check_data(settings.data, check_images, grid)
 
 
+@app.command("encoders")
+@_stoppable
+def encoders_command(
+    name: Annotated[str, typer.Argument(help="Say more of this one.")] = "",
+) -> None:
+    """List the picture and text encoders that there are."""
+    from twinlens.catalogue import print_encoder, print_encoders
+
+    if name:
+        print_encoder(name)
+    else:
+        print_encoders()
+
+
 def _door(command: Callable) -> Callable[[], None]:
     """A program of one command."""
     single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
@@ -180,3 +194,4 @@ train = _door(train_command)
 evaluate = _door(evaluate_command)
 sweep = _door(sweep_command)
 data = _door(data_command)
+encoders = _door(encoders_command)

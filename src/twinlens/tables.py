@@ -12,7 +12,7 @@ console = Console()
 
 def say(line: str) -> None:
     """Shows a line as it is."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_comparison(found: pd.DataFrame, names: tuple[str, str], split: str) -> None:

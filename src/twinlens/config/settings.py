@@ -84,10 +84,14 @@ class TextEncoderSettings(Section):
     sequence_length: int = setting(64, "tokens; longer captions are cut", ge=3, le=512)
     dtype: Literal["float32", "bfloat16"] = setting("float32", "of the computation")
     seed: int = setting(0, "of random weights")
-    vocabulary_size: int = setting(2000, "tokens, with weights 'none'", ge=50)
+    vocabulary_size: int = setting(
+        2000, "tokens, with weights 'none'; commonest words of tfidf", ge=50
+    )
     num_layers: int = setting(2, "transformer layers, with weights 'none'", ge=1)
     num_heads: int = setting(4, "attention heads, with weights 'none'", ge=1)
-    hidden_dim: int = setting(128, "width, with weights 'none'", ge=4)
+    hidden_dim: int = setting(
+        128, "width, with weights 'none'; numbers that tfidf's SVD keeps", ge=4
+    )
     dropout: float = setting(0.0, "in phase 2, with weights 'none'", ge=0, lt=1)
 
 

@@ -64,6 +64,7 @@ class TextEncoder:
         pad_id: token that stands behind a text's end.
         length: tokens that the network always wants; 0 where any number will do.
         from_random: whether weights are random.
+        tokenizer: holds the tables of `tokenize`; an export has to track it.
     """
 
     model: keras.Model
@@ -73,6 +74,7 @@ class TextEncoder:
     pad_id: int = 0
     length: int = 0
     from_random: bool = False
+    tokenizer: Any = None
 
     @property
     def feature_dim(self) -> int:

@@ -15,6 +15,7 @@ from twinlens.encoders.network import nearest
 from twinlens.encoders.pooling import MaskedMax, MaskedMean, MaskedTokens
 from twinlens.encoders.random_text import RandomSize, random_bert
 from twinlens.encoders.text_network import TextNetwork, linear, tokenize_function
+from twinlens.encoders.tfidf import tfidf_network
 from twinlens.errors import InputError
 
 ARITHMETIC = 2  # raised when the same weights come to give other features
@@ -45,19 +46,20 @@ def text_encoder(
         name: one of `TEXT_ENCODERS`.
         weights: KerasHub preset; local folder of Hugging Face or
             sentence-transformers; or `"none"` for random weights from `seed` in a
-            BERT of the given `size`.
+            BERT of the given `size`. `"tfidf"` has none and ignores this.
         pooling: `"pooler"` (the trained layer on the first token), `"cls"` (the
             first token), `"mean"` or `"max"` (over all tokens), `"tokens"` (each by
             itself, for heads that fuse), `"projection"` (what
             CLIP and SigLIP were trained to give); `"auto"`: what a
             sentence-transformers folder says, or a projection, else the mean.
+            `"tfidf"` has this only.
         layer: transformer layer, or several to join; -1 is the last.
         sequence_length: tokens with start and end; longer texts are cut.
         dtype: of the computation, `"float32"` or `"bfloat16"`; features are float32.
-        seed: of random weights.
-        size: of the network, with weights `"none"` only.
+        seed: of random weights, and of TF-IDF's projection.
+        size: of the network, with weights `"none"` and for `"tfidf"` only.
         corpus: training captions, from which the vocabulary is made; with weights
-            `"none"` only.
+            `"none"` and for `"tfidf"` only.
 
     Raises:
         InputError: unknown name or layer; weights that cannot be had.
@@ -67,11 +69,11 @@ def text_encoder(
             f"Unknown text encoder {name!r}. {nearest(name, TEXT_ENCODERS)} "
             "`python -m src.encoders` lists all."
         )
-    modules = sentence_modules(weights, SETTING)
+    modules = None if name == "tfidf" else sentence_modules(weights, SETTING)
     if modules and modules.sequence_length:
         sequence_length = min(sequence_length, modules.sequence_length)
     with building(dtype, seed):
-        network = _open(name, weights, modules, (sequence_length, size, corpus))
+        network = _open(name, weights, modules, (sequence_length, size, corpus), seed)
         network.check_length(sequence_length)
         mode, feature = _feature(network, pooling, layer, modules)
         inputs = {each.name: each for each in network.inputs.values()}
@@ -96,12 +98,19 @@ def text_encoder(
         network.pad_id,
         network.length,
         weights == "none",
+        network.tokenizer,
     )
 
 
 def _open(
-    name: str, weights: str, modules: SentenceModules | None, random: tuple
+    name: str,
+    weights: str,
+    modules: SentenceModules | None,
+    random: tuple,
+    seed: int,
 ) -> TextNetwork:
+    if name == "tfidf":
+        return tfidf_network(*random[1:], seed)
     if weights == "none":
         if name != "bert":
             raise InputError(
@@ -127,6 +136,12 @@ def _feature(
 ) -> tuple[str, keras.KerasTensor]:
     """What `"auto"` came to, and the feature."""
     taps = (layer,) if isinstance(layer, int) else tuple(layer)
+    if not network.states and (pooling != "auto" or taps != (-1,)):
+        raise InputError(
+            f"text_encoder.pooling is {pooling!r} and layer is {layer}, but this "
+            "encoder gives one vector for a text, from no layers of tokens. Leave "
+            "pooling at 'auto' and layer at -1."
+        )
     if pooling == "auto":
         if modules and taps == (-1,):
             return _as_sentence_transformers(network, modules)
@@ -198,6 +213,7 @@ def _dense(folder) -> Callable:
     return dense
 
 
-TEXT_ENCODERS: dict[str, Callable[[str, str], TextNetwork]] = {
+TEXT_ENCODERS: dict[str, Callable[..., TextNetwork]] = {
     **dict.fromkeys(BERT_FAMILIES, bert_network),
+    "tfidf": tfidf_network,
 }
