@@ -217,6 +217,14 @@ def test_a_file_that_holds_no_weights_is_refused(one_base, tmp_path):
         image_encoder(weights=str(path), layer="mixed0", image_size=SIZE)
 
 
+def test_a_damaged_file_of_a_published_name_is_told_by_its_checksum(one_base, tmp_path):
+    path = tmp_path / "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    path.write_bytes(b"half a download")
+    message = "its md5 is .* instead of bcbd6486.*Download it again"
+    with pytest.raises(InputError, match=message):
+        image_encoder(weights=str(path), layer="mixed0", image_size=SIZE)
+
+
 def test_saved_weights_give_the_same_features(tmp_path, pixels):
     base().save_weights(tmp_path / "whole.weights.h5")
     made = image_encoder(

@@ -12,10 +12,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from twinlens.data import images
 from twinlens.encoders import ImageEncoder, text_encoder
+from twinlens.encoders.pooling import SpatialPooling
 from twinlens.encoders.random_text import RandomSize
 from twinlens.errors import InputError
 from twinlens.features import encode_images, encode_texts, pictures
@@ -25,14 +27,15 @@ from twinlens.features.contents import content_digests
 TEXTS = ["a red circle", "two blue squares on sand", "a star", "a red circle"]
 
 
-def small_encoder(size=8, seed=0):
+def small_encoder(size=8, seed=0, pooling="avg"):
     """A real, tiny network: one convolution, averaged."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((size, size, 3))
     grid = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
-    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(grid))
+    model = keras.Model(inputs, SpatialPooling(pooling)(grid))
     model.trainable = False
-    return ImageEncoder(model, size, "stretch", {"encoder": "tiny", "seed": seed}, "")
+    key = {"encoder": "tiny", "seed": seed, "pooling": pooling}
+    return ImageEncoder(model, size, "stretch", key, "")
 
 
 def small_text_encoder(**settings):
@@ -256,3 +259,30 @@ def test_a_digest_is_remembered_until_the_file_changes(tmp_path):
     path.write_bytes(b"two")
     (two,) = content_digests([str(path)], memory)
     assert one != two and content_digests([str(tmp_path / "none")], memory) == [""]
+
+
+# === Every place and every token by itself ===
+
+
+def test_places_average_to_the_pooled_feature(tmp_path):
+    paths = draw(tmp_path / "pictures", 2)
+    pooled = encode_images(small_encoder(), paths, tmp_path / "cache")
+    places = encode_images(small_encoder(pooling="tokens"), paths, tmp_path / "cache")
+    assert places.values.shape[2] == pooled.values.shape[1]
+    np.testing.assert_allclose(places.values.mean(axis=1), pooled.values, atol=1e-5)
+    views = encode_images(
+        small_encoder(pooling="tokens"), paths, tmp_path / "cache", views=2
+    )
+    np.testing.assert_allclose(views.values[:, 0], places.values, atol=1e-5)
+
+
+def test_tokens_average_to_the_pooled_feature_and_end_in_zeros(tmp_path):
+    pooled = encode_texts(small_text_encoder(), TEXTS, tmp_path)
+    made = small_text_encoder(pooling="tokens")
+    tokens = encode_texts(made, TEXTS, tmp_path, batch_size=2)
+    lengths = made.tokenize(tf.constant(list(tokens.ids))).row_lengths().numpy()
+    assert tokens.values.shape == (len(set(TEXTS)), lengths.max(), 8)
+    assert (np.abs(tokens.values).max(axis=2) > 0).sum(axis=1).tolist() == list(lengths)
+    means = tokens.values.sum(axis=1) / lengths[:, None]
+    rows = pooled.rows(tokens.ids)
+    np.testing.assert_allclose(means, pooled.values[rows], atol=1e-5)

@@ -17,7 +17,7 @@ FLOORS = [
     {"heads", "model"},
     {"features", "embed"},
     {"training", "evaluation", "runs", "experiment"},
-    {"cli", "commands", "tables", "report", "catalogue"},
+    {"cli", "commands", "sweep", "tables", "report", "catalogue"},
 ]
 MAX_LINES = 300
 BACKEND_FREE = ["losses.py", "heads.py", "model.py"]  # run on any Keras backend
@@ -82,7 +82,7 @@ def test_nothing_imports_the_library_by_its_second_name():
     ]
 
 
-@pytest.mark.parametrize("door", ["train", "evaluate", "data", "encoders"])
+@pytest.mark.parametrize("door", ["train", "evaluate", "data", "sweep", "encoders"])
 def test_help_answers_before_tensorflow_could_be_imported(door):
     program = f"import sys; sys.argv = ['x', '--help']; from src.{door} import *\n"
     program += f"from twinlens import cli\ntry: cli.{door}()\nexcept SystemExit: pass\n"

@@ -63,7 +63,7 @@ def tuning_of(experiment, trained, *settings):
 def shared(home, trained):
     """One experiment and fine-tuning, changed by test after test."""
     plain = Run(trained.folder).config.model_dump()
-    for each in (*EXTRA, "phase2.epochs=2"):
+    for each in (*EXTRA, "phase2.epochs=2", "phase2.interpolation=0.5"):
         name, value = each.removeprefix("phase2.").split("=")
         plain["phase2"][name] = json.loads(value)
     experiment = Experiment(config_from(plain, "test"))
@@ -126,7 +126,7 @@ def test_it_leaves_a_model_a_comparison_and_a_report(home, trained, tuned):
 def test_the_model_loads_and_encodes(home, tuned):
     model = load_model(home.folder / "models" / "tiny.keras")
     assert isinstance(model, DualEncoder)
-    vectors = model.encode_image(np.full((1, 75, 75, 3), 9.0, "float32")).numpy()
+    vectors = model.encode_image(np.full((1, 32, 32, 3), 9.0, "float32")).numpy()
     assert np.linalg.norm(vectors) == pytest.approx(1, abs=1e-5)
 
 
@@ -198,7 +198,7 @@ def test_more_negatives_than_a_batch_train(trained, shared, anew):
         trained,
         "epochs=1",
         "negatives=8",
-        'auxiliary_layer="mixed0"',
+        'auxiliary_layer="conv_pw_1_relu"',
     )
     extra = tuning.tuner.auxiliary.head
     extra_before = extra.get_weights()

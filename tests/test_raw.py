@@ -27,7 +27,7 @@ def table(tmp_path_factory):
 def encoders(table):
     size = RandomSize(100, 1, 1, 8)
     text = text_encoder(weights="none", size=size, corpus=table["caption"])
-    return image_encoder(weights="none", layer="mixed0", image_size=75), text
+    return image_encoder("mobilenet", "none", "conv_pw_1_relu", image_size=32), text
 
 
 def batches(table, encoders, **settings):
@@ -52,7 +52,7 @@ def test_without_augmentation_pixels_are_those_of_the_cache(table, encoders):
     pairs, order, made = batches(table, encoders, **PLAIN)
     (batch,) = made(1, 2)
     for row, place in enumerate(order.pictures[1]):
-        expected = images.load(pairs.paths[place], 75, "stretch")
+        expected = images.load(pairs.paths[place], 32, "stretch")
         np.testing.assert_array_equal(batch.pixels[row], expected)
     np.testing.assert_array_equal(batch.ids[:, 0], order.pictures[1])
     np.testing.assert_array_equal(batch.ids[:, 1], order.text_rows[1])

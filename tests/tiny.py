@@ -128,8 +128,9 @@ def tiny_settings(data: Path, folder: Path) -> list[str]:
         f"cache.path={folder / 'features'}",
         "data.reader=table",
         f"data.path={data}",
-        "image_encoder.layer=mixed0",
-        "image_encoder.image_size=75",
+        "image_encoder.name=mobilenet",  # the quickest to build
+        "image_encoder.layer=conv_pw_2_relu",
+        "image_encoder.image_size=32",
         "text_encoder.num_layers=1",
         "text_encoder.num_heads=1",
         "text_encoder.hidden_dim=8",

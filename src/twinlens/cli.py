@@ -93,6 +93,21 @@ def train_command(
     train_and_report(settings, phase, seeds, restart, source)
 
 
+@app.command("sweep")
+@_stoppable
+def sweep_command(
+    path: Annotated[Path, typer.Argument(help="Sweep file (TOML).")],
+    set_: SetOption = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Set older runs aside, start anew.")
+    ] = False,
+) -> None:
+    """Train phase 1 of every combination of some settings, and table the results."""
+    from twinlens.sweep import run_sweep
+
+    run_sweep(path, set_ or [], restart)
+
+
 @app.command("evaluate")
 @_stoppable
 def evaluate_command(
@@ -177,5 +192,6 @@ def main() -> None:
 
 train = _door(train_command)
 evaluate = _door(evaluate_command)
+sweep = _door(sweep_command)
 data = _door(data_command)
 encoders = _door(encoders_command)

@@ -55,9 +55,9 @@ def train_and_report(
         say(f"Warning: {warning}")
     runs, found = [], []
     for number in range(seeds):
-        seed = _seed(config, number)
+        seed = seeded(config, number)
         if phase == 1:
-            run, evaluation = _phase1(experiment, seed, restart)
+            run, evaluation = train_heads(experiment, seed, restart)
         else:
             run, evaluation = _phase2(experiment, seed, restart, source, replicas)
         if evaluation is None:
@@ -77,7 +77,7 @@ def train_and_report(
     say(f"Report: {runs[0].folder / path.name}")
 
 
-def _seed(config: Config, number: int) -> Config:
+def seeded(config: Config, number: int) -> Config:
     """The settings of one of several seeds; the first has the run's plain name."""
     if not number:
         return config
@@ -114,9 +114,10 @@ def _phase2(
     return run, evaluation
 
 
-def _phase1(
+def train_heads(
     experiment: Experiment, config: Config, restart: bool
 ) -> tuple[Run, Evaluation]:
+    """Phase 1 of one seed, or the run that is there, and its evaluation."""
     run = start_run(config, phase=1, restart=restart)
     if run.is_trained:
         say(f"{run.folder} is trained already; --restart trains it anew.")

@@ -117,6 +117,12 @@ class Experiment:
         Raises:
             InputError: the split has fewer than two pictures.
         """
+        for kind in ("image_encoder", "text_encoder"):
+            if getattr(self.config, kind).pooling == "tokens":
+                raise InputError(
+                    f"{kind}.pooling is 'tokens', but these heads take one vector. "
+                    "Leave it at 'auto'; tokens are for heads that fuse."
+                )
         table = self.table[self.table["split"] == split]
         pairs = pair_features(table, self.images, self.texts)
         if len(pairs) < 2:

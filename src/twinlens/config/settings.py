@@ -47,8 +47,11 @@ class ImageEncoderSettings(Section):
     layer: str | tuple[str, ...] = setting(
         "", "inner layer to tap, or several to join; empty: the last one"
     )
-    pooling: Literal["auto", "avg", "max", "gem", "cls", "projection"] = setting(
-        "auto", "over places; gem: cubic generalised mean; auto: what suits the network"
+    pooling: Literal["auto", "avg", "max", "gem", "cls", "tokens", "projection"] = (
+        setting(
+            "auto",
+            "over places; gem: cubic generalised mean; auto: what suits the network",
+        )
     )
     image_size: int = setting(
         0, "pixels a side; 0: what the network was trained at", ge=0
@@ -69,8 +72,11 @@ class TextEncoderSettings(Section):
     weights: str = setting(
         "bert_base_en_uncased", "preset, local folder, or 'none' for a random BERT"
     )
-    pooling: Literal["auto", "pooler", "cls", "mean", "max", "projection"] = setting(
-        "auto", "over tokens; auto: what the weights were trained for, else the mean"
+    pooling: Literal["auto", "pooler", "cls", "mean", "max", "tokens", "projection"] = (
+        setting(
+            "auto",
+            "over tokens; auto: what the weights were trained for, else the mean",
+        )
     )
     layer: int | tuple[int, ...] = setting(
         -1, "which transformer layer, or several to join; -1: the last one"

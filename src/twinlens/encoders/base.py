@@ -41,8 +41,13 @@ class ImageEncoder:
 
     @property
     def feature_dim(self) -> int:
-        """Numbers a picture."""
+        """Numbers a picture, or a place of it with pooling `"tokens"`."""
         return self.model.output_shape[-1]
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Of one picture: `(feature_dim,)`, or `(places, feature_dim)`."""
+        return tuple(self.model.output_shape[1:])
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,13 @@ class TextEncoder:
 
     @property
     def feature_dim(self) -> int:
-        """Numbers a text."""
+        """Numbers a text, or a token of it with pooling `"tokens"`."""
         return self.model.output_shape[-1]
+
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether a text's feature is `(length, feature_dim)`, zeros behind its end."""
+        return len(self.model.output_shape) == 3
 
     def inputs_of(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """`(n,)` strings to what `model` takes. Graph code."""

@@ -48,8 +48,9 @@ def image_encoder(
         layer: an inner layer to tap, or several to join; empty for the last. Of a
             single network only.
         pooling: over places, `"avg"`, `"max"`, `"gem"`, `"cls"` (a vision
-            transformer's first token) or `"projection"` (what CLIP and SigLIP were
-            trained to give); `"auto"`: what suits the network.
+            transformer's first token), `"tokens"` (every place by itself, for heads
+            that fuse) or `"projection"` (what CLIP and SigLIP were trained to give);
+            `"auto"`: what suits the network.
         image_size: pixels a side; 0 for the network's own size, of several the
             largest.
         resize: `"stretch"` or `"pad"`.
@@ -78,6 +79,7 @@ def image_encoder(
             for network in networks
             for vector in _features(network, inputs, size, pooling)
         ]
+        _check_places(pooled)
         joined = pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
         names = "_".join(name for name, *_ in wanted)
         model = keras.Model(inputs, joined, name=names.replace(":", "_"))
@@ -171,6 +173,17 @@ def _features(network: PictureNetwork, pixels, size: int, pooling: str) -> list:
     name = f"{network.model.name}_pool"
     pool = SpatialPooling(mode, network.prefix_tokens, name=name)
     return [pool(grid) for grid in found]
+
+
+def _check_places(features: list) -> None:
+    """Tokens can be joined only where they stand for the same places."""
+    shapes = {tuple(feature.shape[1:-1]) for feature in features}
+    if len(shapes) > 1:
+        counts = ", ".join(str(shape[0]) for shape in sorted(shapes))
+        raise InputError(
+            f"image_encoder.pooling is 'tokens', but the layers have {counts} places, "
+            "which cannot be joined. Take one layer, or layers of one size."
+        )
 
 
 def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from twinlens.encoders.checksums import check_published
 from twinlens.errors import InputError
 
 
@@ -99,7 +100,8 @@ def load_weights(network: keras.Model, base: keras.Model, weights: str) -> None:
     """Loads a file that holds the whole base, or just as far as the taps reach.
 
     Raises:
-        InputError: there is no such file, or it belongs to another network.
+        InputError: there is no such file, it is damaged, or it belongs to another
+            network.
     """
     path = Path(weights)
     if not path.is_file():
@@ -107,6 +109,7 @@ def load_weights(network: keras.Model, base: keras.Model, weights: str) -> None:
             f"image_encoder.weights is {weights!r}: neither 'imagenet' nor 'none', "
             "and there is no such file. Give the path of a .weights.h5 or .h5 file."
         )
+    check_published(path)
     candidates = [network, base] if path.name.endswith(".weights.h5") else [base]
     failures = []
     for model in candidates:

@@ -1,6 +1,7 @@
 """From a grid or a row of tokens to one vector."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from twinlens.errors import InputError
@@ -15,8 +16,8 @@ class SpatialPooling(layers.Layer):
     """Pools over places, in float32.
 
     Args:
-        mode: `"avg"`, `"max"`, `"gem"`: the cubic generalised mean, or `"cls"`: the
-            first token.
+        mode: `"avg"`, `"max"`, `"gem"`: the cubic generalised mean, `"cls"`: the
+            first token, or `"tokens"`: every place by itself.
         prefix_tokens: how many tokens stand before those of places (vision
             transformers); `"cls"` needs one.
 
@@ -24,7 +25,7 @@ class SpatialPooling(layers.Layer):
         grid: `(n, height, width, channels)`, or `(n, tokens, channels)`.
 
     Returns:
-        `(n, channels)` float32.
+        `(n, channels)` float32; with `"tokens"` `(n, places, channels)`.
 
     Raises:
         InputError: `"cls"` of a grid that has no such token.
@@ -47,6 +48,9 @@ class SpatialPooling(layers.Layer):
         if self.mode == "cls":
             return grid[:, 0]
         places = grid[:, self.prefix_tokens :] if self.prefix_tokens else grid
+        if self.mode == "tokens":
+            places_in_a_row = int(np.prod(places.shape[1:-1]))
+            return ops.reshape(places, (-1, places_in_a_row, places.shape[-1]))
         axes = tuple(range(1, len(grid.shape) - 1))
         if self.mode == "max":
             return ops.max(places, axis=axes)
@@ -84,6 +88,23 @@ class MaskedMean(layers.Layer):
     def compute_mask(self, *_, **__) -> None:
         """The tokens are gone, and so is their mask."""
         return None
+
+
+@keras.saving.register_keras_serializable(package="twinlens")
+class MaskedTokens(MaskedMean):
+    """The tokens themselves, and zeros behind the end, in float32.
+
+    Call arguments:
+        tokens: `(n, length, dim)`.
+        mask: `(n, length)`, 1 for a token and 0 for padding.
+
+    Returns:
+        `(n, length, dim)` float32.
+    """
+
+    def call(self, tokens, mask):
+        """`(n, length, dim)` and `(n, length)` to `(n, length, dim)`."""
+        return tokens * ops.cast(mask, "float32")[:, :, None]
 
 
 @keras.saving.register_keras_serializable(package="twinlens")

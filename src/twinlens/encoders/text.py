@@ -12,7 +12,7 @@ from twinlens.encoders.bert_weights import SETTING
 from twinlens.encoders.checkpoint import Checkpoint
 from twinlens.encoders.folders import SentenceModules, read_json, sentence_modules
 from twinlens.encoders.network import nearest
-from twinlens.encoders.pooling import MaskedMax, MaskedMean
+from twinlens.encoders.pooling import MaskedMax, MaskedMean, MaskedTokens
 from twinlens.encoders.random_text import RandomSize, random_bert
 from twinlens.encoders.text_network import TextNetwork, linear, tokenize_function
 from twinlens.encoders.tfidf import tfidf_network
@@ -20,6 +20,7 @@ from twinlens.errors import InputError
 
 ARITHMETIC = 2  # raised when the same weights come to give other features
 DEFAULT_SIZE = RandomSize()
+POOLINGS = {"mean": MaskedMean, "max": MaskedMax, "tokens": MaskedTokens}
 DENSE_ACTIVATIONS = {  # by the name of PyTorch's class
     "Tanh": "tanh",
     "Identity": "linear",
@@ -47,7 +48,8 @@ def text_encoder(
             sentence-transformers; or `"none"` for random weights from `seed` in a
             BERT of the given `size`. `"tfidf"` has none and ignores this.
         pooling: `"pooler"` (the trained layer on the first token), `"cls"` (the
-            first token), `"mean"` or `"max"` (over all tokens), `"projection"` (what
+            first token), `"mean"` or `"max"` (over all tokens), `"tokens"` (each by
+            itself, for heads that fuse), `"projection"` (what
             CLIP and SigLIP were trained to give); `"auto"`: what a
             sentence-transformers folder says, or a projection, else the mean.
             `"tfidf"` has this only.
@@ -164,8 +166,7 @@ def _pool(network: TextNetwork, pooling: str, tap: int):
     tokens = _state(network.states, tap)
     if pooling == "cls":
         return tokens[:, 0, :]
-    pool = MaskedMax() if pooling == "max" else MaskedMean()
-    return pool(tokens, network.inputs["padding_mask"])
+    return POOLINGS[pooling]()(tokens, network.inputs["padding_mask"])
 
 
 def _state(states: list, tap: int):

@@ -45,7 +45,8 @@ def encode_images(
         batch_size: pictures a forward pass.
 
     Returns:
-        `Features` whose ids are the picture ids, with the reasons of broken ones.
+        `Features` whose ids are the picture ids, with the reasons of broken ones. Of
+        an encoder with pooling `"tokens"` a view is `(places, dim)`.
 
     Raises:
         ValueError: the encoder has trainable weights.
@@ -57,7 +58,7 @@ def encode_images(
     ids = sorted(paths)
     files = [paths[name] for name in ids]
     contents = content_digests(files, cache / "contents.sqlite")
-    dim = encoder.feature_dim
+    shape = encoder.feature_shape
     job = Job(
         key={
             "kind": "image",
@@ -69,7 +70,7 @@ def encode_images(
         },
         ids=np.array(ids, dtype=object),
         contents=np.array(contents, dtype=object),
-        shape=(dim,) if views == 1 else (views, dim),
+        shape=shape if views == 1 else (views, *shape),
         dtype=dtype,
         block_size=BLOCK_BATCHES * batch_size,
         encode=_block_encoder(encoder, files, contents, (views, flip), batch_size),

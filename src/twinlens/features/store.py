@@ -1,9 +1,9 @@
 """A folder of features: named by what made it, filled in blocks, complete or absent.
 
-`<root>/<digest>/` holds `features.npy`, `ids.parquet` and `key.json`. While it is
-filled it is called `<digest>.partial` and keeps a journal of finished blocks; the
-rename at the end is atomic, so a folder with its final name is complete. Another
-key is another folder: nothing goes stale, nothing needs invalidating.
+`<root>/<digest>/` holds `features.npy`, `ids.parquet`, `key.json` and `speed.json`.
+While it is filled it is called `<digest>.partial` and keeps a journal of finished
+blocks; the rename at the end is atomic, so a folder with its final name is complete.
+Another key is another folder: nothing goes stale, nothing needs invalidating.
 """
 
 import errno
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,15 @@ class Features:
     ids: np.ndarray
     errors: np.ndarray
     folder: Path
+
+    @property
+    def items_per_second(self) -> float:
+        """How fast they were encoded, set-up included; NaN where nobody knows."""
+        path = self.folder / "speed.json"
+        if not path.exists():
+            return float("nan")
+        speed = json.loads(path.read_text("utf-8"))
+        return speed["items"] / speed["seconds"]
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """`(m,)` row of each of `ids`; -1 where an item is unknown or broken."""
@@ -145,6 +155,7 @@ def _fill(folder: Path, job: Job) -> None:
         folder.mkdir()
         _reserve(path, header, size)
     done, errors = _read_journal(journal, job)
+    begun, left = time.monotonic(), len(job.ids) - done
     with (
         open(path, "r+b", buffering=0) as values,
         open(journal, "a", encoding="utf-8") as log,
@@ -156,6 +167,8 @@ def _fill(folder: Path, job: Job) -> None:
             _log_block(log, first, last, broken)
             errors |= broken
             progress.advance(last - first)
+    speed = {"items": left, "seconds": time.monotonic() - begun}
+    (folder / "speed.json").write_text(json.dumps(speed) + "\n", "utf-8")
     _finish(folder, job, errors)
 
 

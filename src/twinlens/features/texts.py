@@ -30,7 +30,8 @@ def encode_texts(
         batch_size: texts a forward pass.
 
     Returns:
-        `Features` whose ids are the texts.
+        `Features` whose ids are the texts. Of an encoder with pooling `"tokens"` a
+        text is `(length of the longest, dim)`, zeros behind its end.
 
     Raises:
         ValueError: the encoder has trainable weights.
@@ -51,14 +52,17 @@ def encode_texts(
             forward(batch.to_tensor(), tf.cast(batch.row_lengths(), tf.int32)).numpy()
             for batch in batches
         ]
+        if encoder.gives_tokens:
+            features = [_padded(each, longest) for each in features]
         return np.concatenate(features), {}
 
+    longest, dim = int(lengths.max(initial=0)), encoder.feature_dim
     ids = np.array(distinct, dtype=object)[order]
     job = Job(
         key={"kind": "text", **encoder.description, "batch_size": batch_size},
         ids=ids,
         contents=np.full(len(ids), ""),  # the id is the content
-        shape=(encoder.feature_dim,),
+        shape=(longest, dim) if encoder.gives_tokens else (dim,),
         dtype=dtype,
         block_size=BLOCK_BATCHES * batch_size,
         encode=encode,
@@ -66,6 +70,11 @@ def encode_texts(
         unit="captions",
     )
     return complete(Path(cache), job)
+
+
+def _padded(tokens: np.ndarray, length: int) -> np.ndarray:
+    """`(n, some, dim)` to `(n, length, dim)`, zeros behind."""
+    return np.pad(tokens, ((0, 0), (0, length - tokens.shape[1]), (0, 0)))
 
 
 def refuse_trainable(model) -> None:
