@@ -33,6 +33,7 @@ EXTRAS = {
         "pytrec-eval-terrier>=0.5.6",
         "ruff==0.17.5",
     ],
+    "parity": ["transformers>=5.23", "torch==2.13.0", "sentencepiece>=0.2"],
     "bench": [
         # The newest torch brings gigabytes of GPU libraries; this one has a CPU build.
         "torch==2.13.0",
