@@ -16,7 +16,7 @@ FLOORS = [
     {"encoders"},
     {"heads", "model"},
     {"features", "embed"},
-    {"training", "evaluation", "runs", "experiment"},
+    {"training", "evaluation", "runs", "experiment", "zero_shot"},
     {"cli", "commands", "sweep", "tables", "report", "catalogue"},
 ]
 MAX_LINES = 300

@@ -29,6 +29,8 @@ _HOME = {  # public name: the module it lives in
     "evaluate": "twinlens.evaluation",
     "evaluate_run": "twinlens.evaluation",
     "open_run": "twinlens.runs",
+    "zero_shot": "twinlens.zero_shot",
+    "classify": "twinlens.zero_shot",
 }
 
 __all__ = sorted(_HOME)

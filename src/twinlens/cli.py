@@ -111,18 +111,31 @@ def sweep_command(
 @app.command("evaluate")
 @_stoppable
 def evaluate_command(
-    run: Annotated[str, typer.Argument(help="Run folder, or its name.")],
+    run: Annotated[str, typer.Argument(help="Run folder, or its name.")] = "",
     other: Annotated[
         str, typer.Argument(help="A second run: compare the two, paired.")
     ] = "",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "",
+    zero_shot: Annotated[
+        bool, typer.Option("--zero-shot", help="The pair of --config, as it comes.")
+    ] = False,
+    config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
-    """Measure a run on a split, or compare two runs on the same queries."""
+    """Measure a run or a ready pair, or compare two runs on the same queries."""
+    overrides = [*(set_ or []), *([f"evaluation.split={split!r}"] if split else [])]
+    if zero_shot == bool(run) or (config and run):
+        raise InputError(
+            "Name a run; or for a pair without training, give --zero-shot and the "
+            "--config that names it."
+        )
     from twinlens import commands
 
-    overrides = [*(set_ or []), *([f"evaluation.split={split!r}"] if split else [])]
-    if other:
+    if zero_shot:
+        from twinlens.config import load_config
+
+        commands.zero_shot_and_print(load_config(config, overrides))
+    elif other:
         commands.compare_and_print(run, other, overrides)
     else:
         commands.evaluate_and_print(run, overrides)

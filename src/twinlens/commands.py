@@ -36,6 +36,7 @@ from twinlens.training.phase2 import (  # noqa: E402
     train_phase2,
 )
 from twinlens.training.replicas import Replicas, find_replicas  # noqa: E402
+from twinlens.zero_shot import zero_shot  # noqa: E402
 
 SHOWN_PROBLEMS = 5  # examples of each kind; all are counted
 
@@ -207,6 +208,13 @@ def evaluate_and_print(path: str, overrides: list[str]) -> None:
     from twinlens.report import write_report
 
     say(f"Report: {write_report(run, Experiment(config), found)}")
+
+
+def zero_shot_and_print(config: Config) -> None:
+    """Measures a ready pair without any training and prints the table."""
+    experiment = Experiment(config)
+    heads = zero_shot(experiment.image_encoder, experiment.text_encoder)
+    print_metrics([evaluate(heads, experiment, config.evaluation)])
 
 
 def compare_and_print(path: str, other: str, overrides: list[str]) -> None:

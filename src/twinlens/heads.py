@@ -220,13 +220,23 @@ def unit_vectors(x):
 
 
 @keras.saving.register_keras_serializable(package="twinlens")
+class UnitHead(layers.Layer):
+    """`(n, dim)` features to unit vectors, and nothing else: no training needed."""
+
+    def call(self, features, training: bool = False):
+        """`(n, dim)` to `(n, dim)` float32 unit vectors."""
+        return unit_vectors(features)
+
+
+@keras.saving.register_keras_serializable(package="twinlens")
 class Similarity(layers.Layer):
     """Cosines times a learned scale (1 / temperature), plus a bias where wanted.
 
     Args:
         temperature: at the start.
         bias: at the start; `None` for none.
-        learn: whether scale and bias train. The scale never exceeds 100.
+        learn: whether scale and bias train.
+        max_scale: which the scale never exceeds.
 
     Call arguments:
         images, texts: unit vectors, `(n, dim)` and `(m, dim)`.
@@ -240,10 +250,12 @@ class Similarity(layers.Layer):
         temperature: float = 0.07,
         bias: float | None = None,
         learn: bool = True,
+        max_scale: float = MAX_SCALE,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.temperature, self.bias_start, self.learn = temperature, bias, learn
+        self.max_scale = max_scale
 
     def build(self, input_shape: tuple | None = None) -> None:
         """Creates the logarithm of the scale, and the bias."""
@@ -259,8 +271,8 @@ class Similarity(layers.Layer):
             )
 
     def scale(self):
-        """The scale in use: `()` float32, at most 100."""
-        return ops.minimum(ops.exp(self.log_scale), MAX_SCALE)
+        """The scale in use: `()` float32, at most `max_scale`."""
+        return ops.minimum(ops.exp(self.log_scale), self.max_scale)
 
     def call(self, images, texts):
         """`(n, m)` logits of unit vectors `(n, dim)` and `(m, dim)`."""
@@ -273,4 +285,5 @@ class Similarity(layers.Layer):
             "temperature": self.temperature,
             "bias": self.bias_start,
             "learn": self.learn,
+            "max_scale": self.max_scale,
         }

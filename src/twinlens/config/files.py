@@ -112,6 +112,8 @@ def _parse_value(text: str) -> Any:
 def _explain(problem: Any) -> str:
     names = [str(part) for part in problem["loc"]]
     name = ".".join(names)
+    if not name and problem["type"] == "value_error":  # of several settings together
+        return f"{problem['ctx']['error']}."
     if problem["type"] == "extra_forbidden":
         hint = " or ".join(f"`{right}`" for right in _nearest(name))
         return f"Unknown setting `{name}`." + (f" Did you mean {hint}?" if hint else "")

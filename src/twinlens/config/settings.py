@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -93,6 +93,15 @@ class TextEncoderSettings(Section):
         128, "width, with weights 'none'; numbers that tfidf's SVD keeps", ge=4
     )
     dropout: float = setting(0.0, "in phase 2, with weights 'none'", ge=0, lt=1)
+
+
+class PairSettings(Section):
+    """Two encoders that were trained together; sets both, with their projections."""
+
+    name: Literal["", "clip", "metaclip_2", "siglip"] = setting(
+        "", "which pair; empty: the encoders as they are set"
+    )
+    weights: str = setting("", "KerasHub preset, or local Hugging Face folder")
 
 
 class CacheSettings(Section):
@@ -254,6 +263,7 @@ class Config(Section):
     runs: str = setting("experiments/runs", "folder of all runs")
     models: str = setting("models", "folder of the models that phase 2 leaves")
     data: DataSettings = DataSettings()
+    pair: PairSettings = PairSettings()
     image_encoder: ImageEncoderSettings = ImageEncoderSettings()
     text_encoder: TextEncoderSettings = TextEncoderSettings()
     cache: CacheSettings = CacheSettings()
@@ -262,3 +272,19 @@ class Config(Section):
     phase1: Phase1Settings = Phase1Settings()
     phase2: Phase2Settings = Phase2Settings()
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="after")
+    def _set_pair(self) -> "Config":
+        """Writes the pair into the settings of both encoders."""
+        if not self.pair.name:
+            return self
+        if not self.pair.weights:
+            raise ValueError(
+                f"pair.name is {self.pair.name!r}, but pair.weights is empty. Give a "
+                "KerasHub preset or the path of a local Hugging Face folder"
+            )
+        both = self.pair.model_dump() | {"pooling": "projection"}
+        for tower, inner in (("image_encoder", ""), ("text_encoder", -1)):
+            found = getattr(self, tower).model_copy(update=both | {"layer": inner})
+            object.__setattr__(self, tower, found)  # the section itself is frozen
+        return self

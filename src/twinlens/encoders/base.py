@@ -29,6 +29,7 @@ class ImageEncoder:
         dtype: in which caches are filled, `"float32"` or `"bfloat16"`.
         from_random: whether weights are random, so that batch normalisation has to
             train.
+        similarity: of a ready pair; see `PictureNetwork`.
     """
 
     model: keras.Model
@@ -38,6 +39,7 @@ class ImageEncoder:
     block_end: str
     dtype: str = "float32"
     from_random: bool = False
+    similarity: tuple[float, float | None] | None = None
 
     @property
     def feature_dim(self) -> int:

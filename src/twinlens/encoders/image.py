@@ -16,6 +16,8 @@ from twinlens.encoders.base import (
     normalisations,
     weights_digest,
 )
+from twinlens.encoders.clip import clip_pictures
+from twinlens.encoders.clip_families import CLIP_FAMILIES
 from twinlens.encoders.network import (
     PictureNetwork,
     nearest,
@@ -23,6 +25,8 @@ from twinlens.encoders.network import (
     truncated,
 )
 from twinlens.encoders.pooling import SpatialPooling
+from twinlens.encoders.vision_families import VISION_FAMILIES
+from twinlens.encoders.vision_transformers import vision_transformer
 from twinlens.errors import BrokenImageError, InputError
 
 
@@ -100,7 +104,10 @@ def image_encoder(
         **({"calibrated_on": calibrated} if calibrated else {}),
     }
     ends = "|".join(dict.fromkeys(network.block_end for network in networks))
-    return ImageEncoder(model, size, resize, description, ends, dtype, random)
+    similarity = networks[0].similarity if modes == ["projection"] else None
+    return ImageEncoder(
+        model, size, resize, description, ends, dtype, random, similarity
+    )
 
 
 def open_network(
@@ -250,4 +257,6 @@ def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:
 
 IMAGE_ENCODERS: dict[str, Callable[..., PictureNetwork]] = {
     **dict.fromkeys(APPLICATIONS, application),
+    **dict.fromkeys(VISION_FAMILIES, vision_transformer),
+    **dict.fromkeys(CLIP_FAMILIES, clip_pictures),
 }

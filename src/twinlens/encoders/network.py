@@ -26,6 +26,8 @@ class PictureNetwork:
         own: layers from the output to the vector the network itself was trained to
             give, where it has one (CLIP); pooling `"projection"`.
         pooling: what `"auto"` means.
+        similarity: of a ready pair, what multiplies a cosine, and what is added to it
+            where something is.
     """
 
     model: keras.Model
@@ -35,6 +37,7 @@ class PictureNetwork:
     prefix_tokens: int = 0
     own: tuple[keras.layers.Layer, ...] = field(default=())
     pooling: str = "avg"
+    similarity: tuple[float, float | None] | None = None
 
 
 def outputs_of(network: keras.Model, inputs) -> list:

@@ -10,6 +10,8 @@ from twinlens.encoders.base import TextEncoder, building, weights_digest
 from twinlens.encoders.bert_family import BERT_FAMILIES, bert_network
 from twinlens.encoders.bert_weights import SETTING
 from twinlens.encoders.checkpoint import Checkpoint
+from twinlens.encoders.clip_families import CLIP_FAMILIES
+from twinlens.encoders.clip_text import clip_texts
 from twinlens.encoders.folders import SentenceModules, read_json, sentence_modules
 from twinlens.encoders.network import nearest
 from twinlens.encoders.pooling import MaskedMax, MaskedMean, MaskedTokens
@@ -216,4 +218,5 @@ def _dense(folder) -> Callable:
 TEXT_ENCODERS: dict[str, Callable[..., TextNetwork]] = {
     **dict.fromkeys(BERT_FAMILIES, bert_network),
     "tfidf": tfidf_network,
+    **dict.fromkeys(CLIP_FAMILIES, clip_texts),
 }

@@ -16,7 +16,7 @@ from twinlens.training.finetuning import FineTuning
 from twinlens.training.phase1 import EpochLog, load_heads
 from twinlens.training.replicas import Replicas
 
-SHARED = ("data.", "image_encoder.", "text_encoder.", "head.")  # with phase 1
+SHARED = ("data.", "pair.", "image_encoder.", "text_encoder.", "head.")  # with phase 1
 
 
 def phase1_run(config: Config, source: str = "") -> Run:
