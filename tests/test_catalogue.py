@@ -143,7 +143,7 @@ def test_every_encoder_has_a_line():
 
 
 def test_a_line_without_its_encoder_is_not_shown():
-    lines = {"vgg16": catalogue.FOLDER, "later": catalogue.FOLDER, "hub:HANDLE": None}
+    lines = dict.fromkeys(("vgg16", "later", "hub:HANDLE"), catalogue.KERAS_HUB)
     assert list(catalogue.existing(lines, IMAGE_ENCODERS)) == ["vgg16", "hub:HANDLE"]
 
 

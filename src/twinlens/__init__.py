@@ -26,11 +26,11 @@ _HOME = {  # public name: the module it lives in
     "DualEncoder": "twinlens.model",
     "FineTuning": "twinlens.training.finetuning",
     "load_model": "twinlens.training.phase2",
+    "classify": "twinlens.zero_shot",
+    "zero_shot": "twinlens.zero_shot",
     "evaluate": "twinlens.evaluation",
     "evaluate_run": "twinlens.evaluation",
     "open_run": "twinlens.runs",
-    "zero_shot": "twinlens.zero_shot",
-    "classify": "twinlens.zero_shot",
 }
 
 __all__ = sorted(_HOME)

@@ -71,15 +71,15 @@ class Line:
         )
 
 
-FOLDER = Line("folder")
+KERAS_HUB = Line("preset, folder")
 FITTED = Line("captions", "no limit", extra="tfidf")
 PICTURES: dict[str, Line] = {
     **{
         name: Line("imagenet, file", f"{entry.image_size} px", *PICTURE_SIZES[name])
         for name, entry in APPLICATIONS.items()
     },
-    **dict.fromkeys(("clip", "metaclip_2", "siglip"), FOLDER),
-    **dict.fromkeys(("vit", "deit", "dinov2", "dinov3"), FOLDER),
+    **dict.fromkeys(("clip", "metaclip_2", "siglip"), KERAS_HUB),
+    **dict.fromkeys(("vit", "deit", "dinov2", "dinov3"), KERAS_HUB),
     HUB: Line("TensorFlow Hub", extra="hub"),
 }
 TEXTS: dict[str, Line] = {
@@ -88,7 +88,7 @@ TEXTS: dict[str, Line] = {
         for name in BERT_FAMILIES
     },
     "tfidf": FITTED,
-    **dict.fromkeys(("clip", "metaclip_2", "siglip"), FOLDER),
+    **dict.fromkeys(("clip", "metaclip_2", "siglip"), KERAS_HUB),
     HUB: Line("TensorFlow Hub", extra="hub"),
 }
 

@@ -18,7 +18,13 @@ from twinlens.encoders.bert_weights import (
     fill_bert,
     first_position,
 )
-from twinlens.encoders.folders import check_folder, is_hugging_face, read_json
+from twinlens.encoders.folders import (
+    check_folder,
+    check_vocabulary,
+    is_hugging_face,
+    read_json,
+)
+from twinlens.encoders.sentence_pieces import sentence_pieces
 from twinlens.encoders.text_network import Casing, TextNetwork, tokens_digest
 from twinlens.errors import InputError
 
@@ -176,7 +182,10 @@ def _from_preset(family: BertFamily, weights: str) -> tuple:
     backbone_class, tokenizer_class = _classes(family)
     try:
         backbone = backbone_class.from_preset(weights)
-        return backbone, tokenizer_class.from_preset(weights)
+        tokenizer = tokenizer_class.from_preset(weights)
+        if hasattr(tokenizer, "proto"):
+            tokenizer = sentence_pieces(tokenizer_class, tokenizer.proto)
+        return backbone, tokenizer
     except Exception as error:  # KerasHub and its download library raise many kinds
         reason = " ".join(str(error).split())[:400]
         raise InputError(
@@ -205,12 +214,7 @@ def _from_folder(family: BertFamily, folder: Path) -> tuple:
         ) from None
     has_pooler = fill_bert(backbone, folder, config, family.tensors)
     tokenizer = _tokenizer(family, tokenizer_class, folder)
-    if tokenizer.vocabulary_size() > config["vocab_size"]:
-        raise InputError(
-            f"{SETTING} is the folder {folder}, whose tokenizer has "
-            f"{tokenizer.vocabulary_size()} tokens, but the network only "
-            f"{config['vocab_size']}. Take the tokenizer's files of the same network."
-        )
+    check_vocabulary(tokenizer, config, folder, SETTING)
     return backbone, tokenizer, has_pooler
 
 
@@ -230,7 +234,7 @@ def _tokenizer(family: BertFamily, tokenizer_class, folder: Path):
         return tokenizer_class(vocabulary=files[0], merges=files[1])
     (file,) = files
     if not file.endswith(".txt"):
-        return tokenizer_class(proto=file)
+        return sentence_pieces(tokenizer_class, Path(file).read_bytes())
     lowercase = _said(str(folder)).get("do_lower_case", True)
     return tokenizer_class(vocabulary=file, lowercase=lowercase)
 

@@ -18,11 +18,11 @@ from twinlens.encoders.clip_families import (
     lowercases,
     open_folder,
 )
-from twinlens.encoders.folders import is_hugging_face
+from twinlens.encoders.folders import check_vocabulary, is_hugging_face
 from twinlens.encoders.pooling import LastToken
 from twinlens.encoders.presets import from_preset, refuse_random
 from twinlens.encoders.sentence_pieces import sentence_pieces
-from twinlens.encoders.text_network import TextNetwork, tokens_digest
+from twinlens.encoders.text_network import Casing, TextNetwork, tokens_digest
 from twinlens.encoders.transformer import (
     Size,
     block_end,
@@ -31,7 +31,6 @@ from twinlens.encoders.transformer import (
     norm,
     pre_norm_blocks,
 )
-from twinlens.errors import InputError
 
 CLIP_WORD = (  # of OpenAI's tokenizer; GPT-2's, which KerasHub has, joins digits
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}"
@@ -68,10 +67,10 @@ def clip_texts(name: str, weights: str) -> TextNetwork:
         start=start,
         end=(tokenizer.end_token_id,),
         pad_id=tokenizer.pad_token_id,
-        vocabulary=tokens_digest(tokenizer.get_vocabulary(), rules),
+        vocabulary=tokens_digest([rules, *tokenizer.get_vocabulary()]),
         longest=tower.longest,
         length=tower.longest if family.is_siglip else 0,
-        lowercase=lowercase,
+        casing=Casing(lowercase),
         own=tower.own,
         block_end=block_end(len(tower.blocks), "projection"),
     )
@@ -165,12 +164,7 @@ def _from_folder(name: str, family: ClipFamily, folder: Path) -> tuple:
     head = "text_model.head" if family.is_siglip else "text_projection"
     found.fill(tower.project, head)
     tokenizer = _tokenizer(family, folder)
-    if tokenizer.vocabulary_size() > config["vocab_size"]:
-        raise InputError(
-            f"{SETTING} is the folder {folder}, whose tokenizer has "
-            f"{tokenizer.vocabulary_size()} tokens, but the network only "
-            f"{config['vocab_size']}. Take the tokenizer's files of the same network."
-        )
+    check_vocabulary(tokenizer, config, folder, SETTING)
     return tower, tokenizer, lowercases(folder, SETTING)
 
 

@@ -104,6 +104,23 @@ def check_folder(
     return config
 
 
+def check_vocabulary(
+    tokenizer: Any, config: dict[str, Any], folder: Path, setting: str
+) -> None:
+    """Refuses a tokenizer whose tokens the network does not know.
+
+    Raises:
+        InputError: it has more tokens than the network.
+    """
+    found, known = tokenizer.vocabulary_size(), config["vocab_size"]
+    if found > known:
+        raise InputError(
+            f"{setting} is the folder {folder}, whose tokenizer has {found} tokens, "
+            f"but the network only {known}. Take the tokenizer's files of the same "
+            "network."
+        )
+
+
 def _pickled(folder: Path, missing: list[str]) -> str:
     if FILE not in missing or not (folder / "pytorch_model.bin").is_file():
         return ""
