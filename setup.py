@@ -24,8 +24,14 @@ REQUIRES = [
     "filelock>=3.16",
 ]
 
+HUB = [
+    "tensorflow-hub>=0.16",
+    "setuptools<82",  # the last with pkg_resources, which tensorflow-hub imports
+]
+
 EXTRAS = {
     "test": [
+        *HUB,
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
@@ -33,6 +39,7 @@ EXTRAS = {
         "pytrec-eval-terrier>=0.5.6",
         "ruff==0.17.5",
     ],
+    "hub": HUB,
     "bench": [
         # The newest torch brings gigabytes of GPU libraries; this one has a CPU build.
         "torch==2.13.0",

@@ -17,14 +17,16 @@ class PictureNetwork:
 
     Attributes:
         model: what the network sees `(n, size, size, 3)` → its outputs at the taps,
-            `(n, height, width, channels)` or `(n, tokens, channels)` each.
+            `(n, height, width, channels)`, `(n, tokens, channels)` or `(n, channels)`
+            each.
         scaling: layers from pixels, 0 to 255, to what the network wants to see.
         image_size: pixels a side.
         block_end: pattern of the layers that end a block.
         prefix_tokens: how many tokens stand before those of places.
         own: layers from the output to the vector the network itself was trained to
             give, where it has one (CLIP); pooling `"projection"`.
-        pooling: what `"auto"` means.
+        pooling: what `"auto"` means; `"none"` where the outputs are vectors already.
+        program: digest of a SavedModel; empty for networks that Keras builds.
     """
 
     model: keras.Model
@@ -34,6 +36,7 @@ class PictureNetwork:
     prefix_tokens: int = 0
     own: tuple[keras.layers.Layer, ...] = field(default=())
     pooling: str = "avg"
+    program: str = ""
 
 
 def outputs_of(network: keras.Model, inputs) -> list:

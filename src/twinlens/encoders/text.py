@@ -14,6 +14,7 @@ from twinlens.encoders.folders import SentenceModules, read_json, sentence_modul
 from twinlens.encoders.network import nearest
 from twinlens.encoders.pooling import MaskedMax, MaskedMean
 from twinlens.encoders.random_text import RandomSize, random_bert
+from twinlens.encoders.saved_model import saved_text_network, title_of
 from twinlens.encoders.text_network import TextNetwork, linear, tokenize_function
 from twinlens.errors import InputError
 
@@ -37,11 +38,13 @@ def text_encoder(
     seed: int = 0,
     size: RandomSize = DEFAULT_SIZE,
     corpus: Iterable[str] = (),
+    preprocessor: str = "",
 ) -> TextEncoder:
     """Builds a text encoder.
 
     Args:
-        name: one of `TEXT_ENCODERS`.
+        name: one of `TEXT_ENCODERS`; behind `"hub:"` stands a handle of TF-Hub or a
+            folder with a SavedModel.
         weights: KerasHub preset; local folder of Hugging Face or
             sentence-transformers; or `"none"` for random weights from `seed` in a
             BERT of the given `size`.
@@ -56,24 +59,36 @@ def text_encoder(
         size: of the network, with weights `"none"` only.
         corpus: training captions, from which the vocabulary is made; with weights
             `"none"` only.
+        preprocessor: handle or folder of the SavedModel that cuts texts into tokens
+            for an encoder behind `"hub:"`.
 
     Raises:
         InputError: unknown name or layer; weights that cannot be had.
     """
-    if name not in TEXT_ENCODERS:
+    is_saved = name.partition(":")[0] == "hub"
+    if name not in TEXT_ENCODERS and not is_saved:
         raise InputError(
             f"Unknown text encoder {name!r}. {nearest(name, TEXT_ENCODERS)} "
             "`python -m src.encoders` lists all."
         )
-    modules = sentence_modules(weights, SETTING)
+    if preprocessor and not is_saved:
+        raise InputError(
+            f"text_encoder.preprocessor is {preprocessor!r}, but {name!r} has its own "
+            "tokens. Leave it empty, or name a SavedModel: hub:HANDLE_OR_PATH."
+        )
+    modules = None if is_saved else sentence_modules(weights, SETTING)
     if modules and modules.sequence_length:
         sequence_length = min(sequence_length, modules.sequence_length)
     with building(dtype, seed):
-        network = _open(name, weights, modules, (sequence_length, size, corpus))
+        network = (
+            saved_text_network(name, weights, preprocessor)
+            if is_saved
+            else _open(name, weights, modules, (sequence_length, size, corpus))
+        )
         network.check_length(sequence_length)
         mode, feature = _feature(network, pooling, layer, modules)
         inputs = {each.name: each for each in network.inputs.values()}
-        model = keras.Model(inputs, linear("feature")(feature), name=name)
+        model = keras.Model(inputs, linear("feature")(feature), name=title_of(name))
     model.trainable = False
     description = {
         "encoder": name,
@@ -84,6 +99,7 @@ def text_encoder(
         "vocabulary": network.vocabulary,
         "weights": weights_digest(model),
         "arithmetic": ARITHMETIC,
+        **({"program": network.program} if network.program else {}),
     }
     tokenize = tokenize_function(network, sequence_length)
     return TextEncoder(
@@ -197,6 +213,7 @@ def _dense(folder) -> Callable:
     return dense
 
 
-TEXT_ENCODERS: dict[str, Callable[[str, str], TextNetwork]] = {
+TEXT_ENCODERS: dict[str, Callable[..., TextNetwork]] = {
     **dict.fromkeys(BERT_FAMILIES, bert_network),
+    "hub": saved_text_network,
 }
