@@ -282,8 +282,7 @@ def test_both_towers_learn_and_need_no_folder_in_another_process(tmp_path, folde
     before = values(model.image_model), values(model.text_model)
     part = Part("all", model.trainable_weights, keras.optimizers.SGD(0.1))
     FineTuner(model, InfoNCELoss(), [part]).step(lambda: [batch], 1)
-    # the statistics move as well, and what only the pooler uses does not
-    of_images = {"conv_kernel", "dense_kernel", "norm_mean"}
+    of_images = {"conv_kernel", "dense_kernel", "norm_mean"}  # statistics, too
     assert moved(model.image_model, before[0]) == of_images
     assert moved(model.text_model, before[1]) == {"embeddings", "dense_kernel"}
 
