@@ -238,6 +238,5 @@ def _refuse_weights(what: str, setting: str, weights: str) -> None:
     if weights not in DEFAULTS:
         raise InputError(
             f"{setting} is {weights!r}, but {what} is a SavedModel, which brings its "
-            "own weights. Leave it at its default, or, where several networks are "
-            "joined, write '' in its place."
+            "own weights. Leave it empty: ''."
         )
