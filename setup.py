@@ -24,9 +24,15 @@ REQUIRES = [
     "filelock>=3.16",
 ]
 
+HUB = [
+    "tensorflow-hub>=0.16",
+    "setuptools<82",  # the last with pkg_resources, which tensorflow-hub imports
+]
+
 EXTRAS = {
     "tfidf": ["scikit-learn>=1.5"],
     "test": [
+        *HUB,
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
@@ -34,6 +40,7 @@ EXTRAS = {
         "pytrec-eval-terrier>=0.5.6",
         "ruff==0.17.5",
     ],
+    "hub": HUB,
     "parity": [
         "torch==2.13.0",
         "transformers>=5,<6",

@@ -39,7 +39,8 @@ class ImageEncoderSettings(Section):
     """The network that turns pictures into features."""
 
     name: str | tuple[str, ...] = setting(
-        "inception_v3", "which network, or several to join; 'NAME:LAYER' taps a layer"
+        "inception_v3",
+        "network, or several to join; NAME:LAYER taps one, hub:HANDLE_OR_PATH",
     )
     weights: str | tuple[str, ...] = setting(
         "imagenet", "preset, path, or 'none' for random weights; one for each network"
@@ -71,6 +72,9 @@ class TextEncoderSettings(Section):
     name: str = setting("bert", "which network")
     weights: str = setting(
         "bert_base_en_uncased", "preset, local folder, or 'none' for a random BERT"
+    )
+    preprocessor: str = setting(
+        "", "SavedModel from texts to tokens, with a name of the form 'hub:…'"
     )
     pooling: Literal["auto", "pooler", "cls", "mean", "max", "tokens", "projection"] = (
         setting(

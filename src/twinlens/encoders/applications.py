@@ -147,13 +147,24 @@ def application(
             f"image_encoder.image_size is {size}, which {name} cannot take: {reason}. "
             f"It was trained at {entry.image_size} pixels."
         ) from None
-    network = truncated(base, taps)
+    network, after = _split(base, taps)
     if weights not in ("none", "imagenet"):
-        load_weights(network, base, weights)
+        load_weights(base if after else network, base, weights)
         if re.fullmatch(PUBLISHED_EFFICIENTNET, Path(weights).name):
             _scale_as_trained(base)
     scaling = _scaling(entry.scaling, f"{name}_scale")
-    return PictureNetwork(network, scaling, size, entry.block_end)
+    return PictureNetwork(network, scaling, size, entry.block_end, after=after)
+
+
+def _split(base: keras.Model, taps: tuple[str, ...]) -> tuple[keras.Model, tuple]:
+    """The network to its taps, and what it does behind pooling.
+
+    ConvNeXt's last layer normalises; Keras pools before it, as it was trained.
+    """
+    last = base.layers[-1]
+    if taps != ("",) or not isinstance(last, layers.LayerNormalization):
+        return truncated(base, taps), ()
+    return keras.Model(base.input, last.input, name=base.name), (last,)
 
 
 def _scaling(kind: str, name: str) -> tuple[layers.Layer, ...]:

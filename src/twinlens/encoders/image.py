@@ -25,6 +25,7 @@ from twinlens.encoders.network import (
     truncated,
 )
 from twinlens.encoders.pooling import SpatialPooling
+from twinlens.encoders.saved_model import saved_picture_network, title_of
 from twinlens.encoders.vision_families import VISION_FAMILIES
 from twinlens.encoders.vision_transformers import vision_transformer
 from twinlens.errors import BrokenImageError, InputError
@@ -45,7 +46,8 @@ def image_encoder(
 
     Args:
         name: one of `IMAGE_ENCODERS`, or several whose features are joined; each may
-            name a layer: `("inception_v3:mixed8", "mobilenet_v2")`.
+            name a layer: `("inception_v3:mixed8", "mobilenet_v2")`. Behind `"hub:"`
+            stands a handle of TF-Hub or a folder with a SavedModel.
         weights: a preset such as `"imagenet"`, the path of a weights file or folder,
             or `"none"` for random weights from `seed`; one for all, or one for each
             network.
@@ -86,13 +88,14 @@ def image_encoder(
         _check_places(pooled)
         joined = pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
         names = "_".join(name for name, *_ in wanted)
-        model = keras.Model(inputs, joined, name=names.replace(":", "_"))
+        model = keras.Model(inputs, joined, name=title_of(names))
     digest = weights_digest(model)  # before what may differ in the last bit
     random = "none" in [source for _, source, _ in wanted]
     calibrated = _calibrate(model, corpus, resize) if random else ""
     model.trainable = False
     taps = [list(taps) for _, _, taps in wanted]
     modes = list(dict.fromkeys(_mode(network, pooling) for network in networks))
+    programs = [network.program for network in networks]
     description = {
         "encoder": name if isinstance(name, str) else list(name),
         "layer": taps[0] if len(taps) == 1 else taps,
@@ -101,6 +104,7 @@ def image_encoder(
         "resize": resize,
         "dtype": dtype,
         "weights": digest,
+        **({"programs": programs} if any(programs) else {}),
         **({"calibrated_on": calibrated} if calibrated else {}),
     }
     ends = "|".join(dict.fromkeys(network.block_end for network in networks))
@@ -118,12 +122,13 @@ def open_network(
     Raises:
         InputError: unknown name; and as `image_encoder`.
     """
-    if name not in IMAGE_ENCODERS:
+    kind = name.partition(":")[0]
+    if kind not in IMAGE_ENCODERS:
         raise InputError(
             f"Unknown picture encoder {name!r}. {nearest(name, IMAGE_ENCODERS)} "
             "`python -m src.encoders` lists all."
         )
-    return IMAGE_ENCODERS[name](name, weights, taps, image_size)
+    return IMAGE_ENCODERS[kind](name, weights, taps, image_size)
 
 
 def _wanted(
@@ -143,6 +148,8 @@ def _wanted(
     found = []
     for each, source in zip(names, sources, strict=True):
         network, _, tap = each.partition(":")
+        if network == "hub":  # a handle or a path follows, and no layer
+            network, tap = each, ""
         if any(taps) and (tap or len(names) > 1):
             raise InputError(
                 f"image_encoder.layer is {layer!r} beside the name {name!r}. Write "
@@ -154,6 +161,11 @@ def _wanted(
 
 def _mode(network: PictureNetwork, pooling: str) -> str:
     mode = network.pooling if pooling == "auto" else pooling
+    if network.pooling == "none" and mode != "none":
+        raise InputError(
+            f"image_encoder.pooling is {pooling!r}, but {network.model.name} gives one "
+            "vector a picture, with nothing to pool. Leave it at auto."
+        )
     if mode == "projection" and not network.own:
         raise InputError(
             f"image_encoder.pooling is 'projection', but {network.model.name} has "
@@ -177,9 +189,14 @@ def _features(network: PictureNetwork, pixels, size: int, pooling: str) -> list:
         for own in network.own:
             x = own(x)
         return [x]
+    if mode == "none":
+        return found
     name = f"{network.model.name}_pool"
     pool = SpatialPooling(mode, network.prefix_tokens, name=name)
-    return [pool(grid) for grid in found]
+    pooled = [pool(grid) for grid in found]
+    for last in network.after:
+        pooled = [last(vector) for vector in pooled]
+    return pooled
 
 
 def _check_places(features: list) -> None:
@@ -251,12 +268,20 @@ def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:
     for part in parts[1:at]:
         x = part(x)
     *grids, grid = wide(x)
-    pooled = [*map(pool, grids), SpatialPooling("avg")(grid)]
-    return keras.Model(inputs, layers.Concatenate()(pooled))
+    inner_mean = SpatialPooling("avg")(grid)
+    if len(grids) > 1:
+        return keras.Model(
+            inputs, layers.Concatenate()([*map(pool, grids), inner_mean])
+        )
+    (x,) = grids
+    for part in parts[at + 1 :]:
+        x = part(x)
+    return keras.Model(inputs, layers.Concatenate()([x, inner_mean]))
 
 
 IMAGE_ENCODERS: dict[str, Callable[..., PictureNetwork]] = {
     **dict.fromkeys(APPLICATIONS, application),
     **dict.fromkeys(VISION_FAMILIES, vision_transformer),
     **dict.fromkeys(CLIP_FAMILIES, clip_pictures),
+    "hub": saved_picture_network,
 }

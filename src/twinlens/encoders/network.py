@@ -18,16 +18,19 @@ class PictureNetwork:
 
     Attributes:
         model: what the network sees `(n, size, size, 3)` → its outputs at the taps,
-            `(n, height, width, channels)` or `(n, tokens, channels)` each.
+            `(n, height, width, channels)`, `(n, tokens, channels)` or `(n, channels)`
+            each.
         scaling: layers from pixels, 0 to 255, to what the network wants to see.
         image_size: pixels a side.
         block_end: pattern of the layers that end a block.
         prefix_tokens: how many tokens stand before those of places.
         own: layers from the output to the vector the network itself was trained to
             give, where it has one (CLIP); pooling `"projection"`.
-        pooling: what `"auto"` means.
+        after: layers that the network has behind its pooling (ConvNeXt).
+        pooling: what `"auto"` means; `"none"` where the outputs are vectors already.
         similarity: of a ready pair, what multiplies a cosine, and what is added to it
             where something is.
+        program: digest of a SavedModel; empty for networks that Keras builds.
     """
 
     model: keras.Model
@@ -36,8 +39,10 @@ class PictureNetwork:
     block_end: str
     prefix_tokens: int = 0
     own: tuple[keras.layers.Layer, ...] = field(default=())
+    after: tuple[keras.layers.Layer, ...] = field(default=())
     pooling: str = "avg"
     similarity: tuple[float, float | None] | None = None
+    program: str = ""
 
 
 def outputs_of(network: keras.Model, inputs) -> list:

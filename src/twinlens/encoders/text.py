@@ -1,34 +1,26 @@
 """Text encoders by name: strings in, features out."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import keras
-from keras import layers
 
 from twinlens.encoders.base import TextEncoder, building, weights_digest
 from twinlens.encoders.bert_family import BERT_FAMILIES, bert_network
 from twinlens.encoders.bert_weights import SETTING
-from twinlens.encoders.checkpoint import Checkpoint
 from twinlens.encoders.clip_families import CLIP_FAMILIES
 from twinlens.encoders.clip_text import clip_texts
-from twinlens.encoders.folders import SentenceModules, read_json, sentence_modules
+from twinlens.encoders.folders import SentenceModules, sentence_modules
 from twinlens.encoders.network import nearest
-from twinlens.encoders.pooling import MaskedMax, MaskedMean, MaskedTokens
 from twinlens.encoders.random_text import RandomSize, random_bert
+from twinlens.encoders.saved_model import saved_text_network, title_of
 from twinlens.encoders.text_network import TextNetwork, linear, tokenize_function
+from twinlens.encoders.text_pooling import text_feature
 from twinlens.encoders.tfidf import tfidf_network
 from twinlens.errors import InputError
 
 ARITHMETIC = 2  # raised when the same weights come to give other features
 DEFAULT_SIZE = RandomSize()
-POOLINGS = {"mean": MaskedMean, "max": MaskedMax, "tokens": MaskedTokens}
-DENSE_ACTIVATIONS = {  # by the name of PyTorch's class
-    "Tanh": "tanh",
-    "Identity": "linear",
-    "ReLU": "relu",
-    "GELU": "gelu",
-}
 
 
 def text_encoder(
@@ -41,11 +33,13 @@ def text_encoder(
     seed: int = 0,
     size: RandomSize = DEFAULT_SIZE,
     corpus: Iterable[str] = (),
+    preprocessor: str = "",
 ) -> TextEncoder:
     """Builds a text encoder.
 
     Args:
-        name: one of `TEXT_ENCODERS`.
+        name: one of `TEXT_ENCODERS`; behind `"hub:"` stands a handle of TF-Hub or a
+            folder with a SavedModel.
         weights: KerasHub preset; local folder of Hugging Face or
             sentence-transformers; or `"none"` for random weights from `seed` in a
             BERT of the given `size`. `"tfidf"` has none and ignores this.
@@ -62,24 +56,38 @@ def text_encoder(
         size: of the network, with weights `"none"` and for `"tfidf"` only.
         corpus: training captions, from which the vocabulary is made; with weights
             `"none"` and for `"tfidf"` only.
+        preprocessor: handle or folder of the SavedModel that cuts texts into tokens
+            for an encoder behind `"hub:"`.
 
     Raises:
         InputError: unknown name or layer; weights that cannot be had.
     """
-    if name not in TEXT_ENCODERS:
+    is_saved = name.partition(":")[0] == "hub"
+    if name not in TEXT_ENCODERS and not is_saved:
         raise InputError(
             f"Unknown text encoder {name!r}. {nearest(name, TEXT_ENCODERS)} "
             "`python -m src.encoders` lists all."
         )
-    modules = None if name == "tfidf" else sentence_modules(weights, SETTING)
+    if preprocessor and not is_saved:
+        raise InputError(
+            f"text_encoder.preprocessor is {preprocessor!r}, but {name!r} has its own "
+            "tokens. Leave it empty, or name a SavedModel: hub:HANDLE_OR_PATH."
+        )
+    unread = is_saved or name == "tfidf"
+    modules = None if unread else sentence_modules(weights, SETTING)
     if modules and modules.sequence_length:
         sequence_length = min(sequence_length, modules.sequence_length)
+    made_of = _Corpus(sequence_length, size, corpus, seed)
     with building(dtype, seed):
-        network = _open(name, weights, modules, (sequence_length, size, corpus), seed)
+        network = (
+            saved_text_network(name, weights, preprocessor)
+            if is_saved
+            else _open(name, weights, modules, made_of)
+        )
         network.check_length(sequence_length)
-        mode, feature = _feature(network, pooling, layer, modules)
+        mode, feature = text_feature(network, pooling, layer, modules)
         inputs = {each.name: each for each in network.inputs.values()}
-        model = keras.Model(inputs, linear("feature")(feature), name=name)
+        model = keras.Model(inputs, linear("feature")(feature), name=title_of(name))
     model.trainable = False
     description = {
         "encoder": name,
@@ -90,6 +98,7 @@ def text_encoder(
         "vocabulary": network.vocabulary,
         "weights": weights_digest(model),
         "arithmetic": ARITHMETIC,
+        **({"program": network.program} if network.program else {}),
     }
     tokenize = tokenize_function(network, sequence_length)
     return TextEncoder(
@@ -104,22 +113,28 @@ def text_encoder(
     )
 
 
+@dataclass(frozen=True)
+class _Corpus:
+    """What encoders without published weights are made from."""
+
+    sequence_length: int
+    size: RandomSize
+    captions: Iterable[str]
+    seed: int
+
+
 def _open(
-    name: str,
-    weights: str,
-    modules: SentenceModules | None,
-    random: tuple,
-    seed: int,
+    name: str, weights: str, modules: SentenceModules | None, corpus: _Corpus
 ) -> TextNetwork:
     if name == "tfidf":
-        return tfidf_network(*random[1:], seed)
+        return tfidf_network(corpus.size, corpus.captions, corpus.seed)
     if weights == "none":
         if name != "bert":
             raise InputError(
                 f"text_encoder.weights is 'none', but random weights are offered for "
                 f"'bert' only, not for {name!r}. Give a preset or a folder."
             )
-        return random_bert(*random)
+        return random_bert(corpus.sequence_length, corpus.size, corpus.captions)
     source = str(modules.transformer) if modules else weights
     network = TEXT_ENCODERS[name](name, source)
     if modules and modules.lowercase:
@@ -127,96 +142,9 @@ def _open(
     return network
 
 
-# === From the states of all tokens to one vector ===
-
-
-def _feature(
-    network: TextNetwork,
-    pooling: str,
-    layer: int | tuple[int, ...],
-    modules: SentenceModules | None,
-) -> tuple[str, keras.KerasTensor]:
-    """What `"auto"` came to, and the feature."""
-    taps = (layer,) if isinstance(layer, int) else tuple(layer)
-    if not network.states and (pooling != "auto" or taps != (-1,)):
-        raise InputError(
-            f"text_encoder.pooling is {pooling!r} and layer is {layer}, but this "
-            "encoder gives one vector for a text, from no layers of tokens. Leave "
-            "pooling at 'auto' and layer at -1."
-        )
-    if pooling == "auto":
-        if modules and taps == (-1,):
-            return _as_sentence_transformers(network, modules)
-        pooling = "mean" if network.own is None else "projection"
-    whole = {"pooler": network.pooled, "projection": network.own}
-    if pooling in whole:
-        if taps != (-1,):
-            raise InputError(
-                f"text_encoder.pooling={pooling!r} reads the last layer only, but "
-                f"layer is {layer}. Take pooling 'cls' or 'mean' for inner layers."
-            )
-        if whole[pooling] is None:
-            raise InputError(
-                f"text_encoder.pooling is {pooling!r}, which this network has not. "
-                "Take 'mean', 'cls' or 'max'."
-            )
-        return pooling, whole[pooling]
-    return pooling, _joined([_pool(network, pooling, tap) for tap in taps])
-
-
-def _pool(network: TextNetwork, pooling: str, tap: int):
-    tokens = _state(network.states, tap)
-    if pooling == "cls":
-        return tokens[:, 0, :]
-    return POOLINGS[pooling]()(tokens, network.inputs["padding_mask"])
-
-
-def _state(states: list, tap: int):
-    count = len(states)
-    if not -count <= tap < count:
-        raise InputError(
-            f"text_encoder.layer is {tap}, but this network has the layers 0 to "
-            f"{count - 1}, or counted from the end -{count} to -1."
-        )
-    return states[tap]
-
-
-def _joined(vectors: list):
-    return vectors[0] if len(vectors) == 1 else layers.Concatenate()(vectors)
-
-
-def _as_sentence_transformers(network: TextNetwork, modules: SentenceModules) -> tuple:
-    """Pooling, linear layers and normalisation as the folder says."""
-    vector = _joined([_pool(network, each, -1) for each in modules.poolings])
-    for folder in modules.dense:
-        vector = _dense(folder)(vector)
-    if modules.normalise:
-        vector = layers.UnitNormalization(name="normalise")(linear("pooled")(vector))
-    steps = [*modules.poolings, *["dense"] * len(modules.dense)]
-    return "+".join(steps + ["unit"] * modules.normalise), vector
-
-
-def _dense(folder) -> Callable:
-    config = read_json(folder / "config.json", SETTING)
-    activation = config.get("activation_function", "Identity").rsplit(".", 1)[-1]
-    if activation not in DENSE_ACTIVATIONS:
-        raise InputError(
-            f"{SETTING}: {folder} has the activation {activation!r}. Known: "
-            f"{', '.join(DENSE_ACTIVATIONS)}."
-        )
-    dense = layers.Dense(
-        config["out_features"],
-        activation=DENSE_ACTIVATIONS[activation],
-        use_bias=config.get("bias", True),
-        name=folder.name,
-    )
-    dense.build((None, config["in_features"]))
-    Checkpoint(folder, "linear.weight", (), SETTING).fill(dense, "linear")
-    return dense
-
-
 TEXT_ENCODERS: dict[str, Callable[..., TextNetwork]] = {
     **dict.fromkeys(BERT_FAMILIES, bert_network),
     "tfidf": tfidf_network,
     **dict.fromkeys(CLIP_FAMILIES, clip_texts),
+    "hub": saved_text_network,
 }

@@ -54,6 +54,7 @@ class TextNetwork:
         own: from `states[-1]` and the inputs to the vector that the network was
             trained to give, where it has one.
         block_end: pattern of the layers that end a block.
+        program: digest of a SavedModel; empty for networks that Keras builds.
     """
 
     inputs: dict[str, Any]
@@ -69,6 +70,7 @@ class TextNetwork:
     pooled: Any = None
     own: Any = None
     block_end: str = r"embeddings_dropout|transformer_layer_\d+"
+    program: str = ""
 
     def check_length(self, sequence_length: int) -> None:
         """Refuses more tokens than there are positions.
