@@ -133,8 +133,8 @@ def test_sizes_of_text_networks_are_those_of_the_base_size(name):
 def test_every_encoder_has_a_line():
     assert set(PICTURE_SIZES) == set(APPLICATIONS)
     assert set(BASE_SIZES) == set(BERT_FAMILIES)
-    assert set(IMAGE_ENCODERS) <= set(catalogue.PICTURES)
-    assert set(TEXT_ENCODERS) <= set(catalogue.TEXTS)
+    assert {*IMAGE_ENCODERS} - {"hub"} <= set(catalogue.PICTURES)
+    assert {*TEXT_ENCODERS} - {"hub"} <= set(catalogue.TEXTS)
 
 
 def test_a_line_without_its_encoder_is_not_shown():
@@ -147,7 +147,8 @@ def test_the_list_shows_each_encoder_on_one_line():
     assert said.code == 0, said.err
     rows = [line.split() for line in said.out.splitlines() if line.strip()]
     shown = [row[0] for row in rows]
-    assert not {*IMAGE_ENCODERS, *TEXT_ENCODERS, "hub:HANDLE"} - set(shown)
+    assert not {*IMAGE_ENCODERS, *TEXT_ENCODERS} - {"hub"} - set(shown)
+    assert "hub:HANDLE" in shown
     line = rows[shown.index("inception_v3")]
     assert line == "inception_v3 21.8 M 2,048 299 px imagenet, file".split()
     line = rows[shown.index("tfidf")]

@@ -215,6 +215,7 @@ def test_more_negatives_than_a_batch_train(trained, shared, anew):
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
 
 
+@pytest.mark.slow
 def test_a_killed_process_goes_on_and_ends_with_the_same_bits(home, trained, tuned):
     more = ["--from", str(trained.folder), "--name", "killed"]
     dead = started(PROGRAM, *words(home), *more)
@@ -231,6 +232,7 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_bits(home, trained, tun
     pd.testing.assert_frame_equal(first[kept], second[kept])
 
 
+@pytest.mark.slow
 def test_two_machines_leave_the_model_of_one(home, trained, tuned):
     more = ["--from", str(trained.folder), "--name", "machines"]
     jobs = [

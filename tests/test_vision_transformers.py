@@ -227,7 +227,7 @@ def test_pickled_weights_are_refused(copy):
         ),
         (
             lambda: text_encoder("clip", folder("siglip")),
-            "siglip, which lacks vocab.json, merges.txt",
+            "model_type 'siglip', but this .* 'clip'. Set text_encoder.name=siglip",
         ),
         (lambda: image_encoder("vit", "no/such"), "'no/such', but there is no such"),
         (lambda: image_encoder("clip", "none"), "'none', but clip comes with neither"),

@@ -161,9 +161,8 @@ def test_a_pair_is_measured_without_training(settings):
     assert "recall@1" in said.out and "bootstrap interval" in said.out
 
 
-@pytest.mark.parametrize(
-    "image_learning_rate", ["0", pytest.param("1e-4", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("image_learning_rate", ["0", "1e-4"])
 def test_both_phases_go_on_from_a_pair(settings, image_learning_rate):
     chosen, out = settings
     chosen = [

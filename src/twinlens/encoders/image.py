@@ -270,9 +270,8 @@ def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:
     *grids, grid = wide(x)
     inner_mean = SpatialPooling("avg")(grid)
     if len(grids) > 1:
-        return keras.Model(
-            inputs, layers.Concatenate()([*map(pool, grids), inner_mean])
-        )
+        pooled = [*map(pool, grids), inner_mean]
+        return keras.Model(inputs, layers.Concatenate()(pooled))
     (x,) = grids
     for part in parts[at + 1 :]:
         x = part(x)

@@ -32,7 +32,8 @@ def text_feature(
 
     Args:
         network: before pooling.
-        pooling, layer: as `text_encoder` has them.
+        pooling: as `text_encoder` has it.
+        layer: as `text_encoder` has it.
         modules: what a sentence-transformers folder says, if it is one.
 
     Returns:
