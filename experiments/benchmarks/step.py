@@ -1,13 +1,17 @@
 """A training step of phase 2 beside PyTorch: InceptionV3 at 299 pixels and BERT.
 
-`python -m experiments.benchmarks.step [--images FOLDER]`. Both frameworks train the
+`python -m experiments.benchmarks.step [--apart] [--images FOLDER]`. Both frameworks train the
 same two networks (six layers of 384 for texts, 32 tokens) with batch normalisation
 frozen, the same heads and loss, clipping and AdamW, on a batch in memory; PyTorch in
 channels-last. With a folder of pictures, a row says what reading and augmenting them
 costs beside the same step on a batch in memory.
 """
 
+import itertools
 import os
+import subprocess
+import sys
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -86,10 +90,61 @@ def peer_steps(dtype: str, pixels: np.ndarray, count: int) -> Callable[[], None]
     return steps
 
 
+def alone(job: str, count: int) -> None:
+    """Prints the median seconds of a step of one framework, after two warm-up steps."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    who, dtype = job.split()
+    pixels = np.random.default_rng(0).uniform(0, 255, (32, SIZE, SIZE, 3))
+    pixels = pixels.astype("float32")
+    if who == "ours":
+        ours = Ours(dtype)
+        step = ours.steps(ours.batch(pixels), 1)
+    else:
+        step = peer_steps(dtype, pixels, 1)
+    seconds = []
+    for _ in range(2 + count):
+        begun = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - begun)
+    print(f"SECONDS {np.median(seconds[2:])}")
+
+
+def processes(count: int, rounds: int) -> None:
+    """Each framework in processes of its own, in turn: nothing warms or hinders."""
+    print("| comparison | pictures/s | peer, pictures/s | ratio |\n|---|---|---|---|")
+    for dtype in ("float32", "bfloat16"):
+        found: dict[str, list[float]] = {"ours": [], "PyTorch": []}
+        for _, name in itertools.product(range(rounds), found):
+            words = ["-m", __spec__.name, "--job", f"{name} {dtype}"]
+            said = subprocess.run(
+                [sys.executable, *words, "--count", str(count)],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+            found[name].append(32 / float(said.rsplit("SECONDS", 1)[1]))
+        mine, other = (float(np.mean(each)) for each in found.values())
+        print(
+            f"| ours / PyTorch, {dtype} | {mine:.1f} | {other:.1f} "
+            f"| {mine / other:.2f} |"
+        )
+
+
 def main(
-    images: Path | None = None, batch_size: int = 32, count: int = 2, rounds: int = 3
+    images: Path | None = None,
+    batch_size: int = 32,
+    count: int = 2,
+    rounds: int = 3,
+    apart: bool = False,
+    job: str = "",
 ) -> None:
-    """Prints one Markdown row a comparison."""
+    """Prints one Markdown row a comparison; `--apart` in a process for each."""
+    if job:
+        alone(job, count)
+        return
+    if apart:
+        processes(count, rounds)
+        return
     torch.set_num_threads(os.cpu_count() or 1)
     random = np.random.default_rng(0)
     pixels = random.uniform(0, 255, (batch_size, SIZE, SIZE, 3)).astype("float32")
