@@ -3,9 +3,9 @@
 `python -m experiments.benchmarks.step [--apart] [--images FOLDER]`. Both frameworks
 train the same two networks (six layers of 384 for texts, 32 tokens) with batch
 normalisation frozen, the same heads and loss, clipping and AdamW, on a batch in memory;
-PyTorch in channels-last. `--apart` gives each a process of its own, which is what counts:
-in turn inside one process each hinders the other. With a folder of pictures, a row says
-what reading and augmenting them costs beside the same step on a batch in memory.
+PyTorch in channels-last. `--apart` gives each a process of its own, which is what
+counts: in turn inside one process each hinders the other. With a folder of pictures, a
+row says what reading and augmenting them costs beside the same step.
 """
 
 import itertools
