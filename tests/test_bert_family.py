@@ -94,6 +94,15 @@ def test_a_network_without_pooler_says_so(family):
         encoder(family, pooling="pooler")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_saved_network_gives_the_same_features(family, tmp_path):
+    made = encoder(family)
+    made.model.save(tmp_path / "text.keras")
+    loaded = keras.saving.load_model(tmp_path / "text.keras")
+    inputs = made.inputs_of(tf.constant(TEXTS))
+    np.testing.assert_array_equal(loaded(inputs), made.model(inputs))
+
+
 def test_families_differ_in_their_cache_key():
     keys = [json.dumps(encoder(f).description, sort_keys=True) for f in FAMILIES]
     assert len(set(keys)) == len(FAMILIES)

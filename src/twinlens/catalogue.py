@@ -80,7 +80,7 @@ PICTURES: dict[str, Line] = {
     },
     **dict.fromkeys(("clip", "metaclip_2", "siglip"), KERAS_HUB),
     **dict.fromkeys(("vit", "deit", "dinov2", "dinov3"), KERAS_HUB),
-    HUB: Line("TensorFlow Hub", extra="hub"),
+    HUB: Line("TF-Hub, folder", extra="hub"),
 }
 TEXTS: dict[str, Line] = {
     **{
@@ -89,7 +89,7 @@ TEXTS: dict[str, Line] = {
     },
     "tfidf": FITTED,
     **dict.fromkeys(("clip", "metaclip_2", "siglip"), KERAS_HUB),
-    HUB: Line("TensorFlow Hub", extra="hub"),
+    HUB: Line("TF-Hub, folder", extra="hub"),
 }
 
 
