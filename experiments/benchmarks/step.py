@@ -91,7 +91,7 @@ def peer_steps(dtype: str, pixels: np.ndarray, count: int) -> Callable[[], None]
     return steps
 
 
-def alone(job: str, count: int) -> None:
+def alone(job: str, images: Path | None, count: int) -> None:
     """Prints the median seconds of a step of one framework, after two warm-up steps."""
     torch.set_num_threads(os.cpu_count() or 1)
     who, dtype = job.split()
@@ -100,6 +100,9 @@ def alone(job: str, count: int) -> None:
     if who == "ours":
         ours = Ours(dtype)
         step = ours.steps(ours.batch(pixels), 1)
+    elif who == "reading":
+        ours = Ours(dtype)
+        step = ours.reading(images, 32, 2 + count)
     else:
         step = peer_steps(dtype, pixels, 1)
     seconds = []
@@ -110,13 +113,15 @@ def alone(job: str, count: int) -> None:
     print(f"SECONDS {np.median(seconds[2:])}")
 
 
-def processes(count: int, rounds: int) -> None:
+def processes(images: Path | None, count: int, rounds: int) -> None:
     """Each framework in processes of its own, in turn: nothing warms or hinders."""
     print("| comparison | pictures/s | peer, pictures/s | ratio |\n|---|---|---|---|")
     for dtype in ("float32", "bfloat16"):
-        found: dict[str, list[float]] = {"ours": [], "PyTorch": []}
+        peer = "reading" if images else "PyTorch"
+        found: dict[str, list[float]] = {"ours": [], peer: []}
         for _, name in itertools.product(range(rounds), found):
             words = ["-m", __spec__.name, "--job", f"{name} {dtype}"]
+            words += ["--images", str(images)] if images else []
             said = subprocess.run(
                 [sys.executable, *words, "--count", str(count)],
                 check=True,
@@ -126,7 +131,7 @@ def processes(count: int, rounds: int) -> None:
             found[name].append(32 / float(said.rsplit("SECONDS", 1)[1]))
         mine, other = (float(np.mean(each)) for each in found.values())
         print(
-            f"| ours / PyTorch, {dtype} | {mine:.1f} | {other:.1f} "
+            f"| ours / {peer}, {dtype} | {mine:.1f} | {other:.1f} "
             f"| {mine / other:.2f} |"
         )
 
@@ -141,10 +146,10 @@ def main(
 ) -> None:
     """Prints one Markdown row a comparison; `--apart` in a process for each."""
     if job:
-        alone(job, count)
+        alone(job, images, count)
         return
     if apart:
-        processes(count, rounds)
+        processes(images, count, rounds)
         return
     torch.set_num_threads(os.cpu_count() or 1)
     random = np.random.default_rng(0)

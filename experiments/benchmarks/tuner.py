@@ -1,5 +1,6 @@
 """Phase 2 of the benchmarks: InceptionV3 at 299 pixels and a BERT of six layers."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,14 +35,13 @@ class Ours:
         dims = (self.images.feature_dim, self.texts.feature_dim)
         heads = build_heads(*dims, self.config.head, loss, seed=0)
         model = DualEncoder(self.images.model, self.texts.model, heads)
-        encoders = (self.images, self.texts)
-        pretrained = {"weights": "as if"}  # so that batch normalisation is frozen
-        parts = {
-            name: getattr(self.config, name).model_copy(update=pretrained)
-            for name in ("image_encoder", "text_encoder")
-        }
-        config = self.config.model_copy(update=parts)
-        self.tuner = build_tuner(model, encoders, loss, config, 1000, [], Replicas())
+        encoders = [  # as if they were pretrained: batch normalisation is frozen
+            dataclasses.replace(encoder, from_random=False)
+            for encoder in (self.images, self.texts)
+        ]
+        self.tuner = build_tuner(
+            model, encoders, loss, self.config, 1000, [], Replicas()
+        )
 
     def steps(self, batch: Batch, count: int) -> Callable[[], None]:
         """So many updates on one batch."""
@@ -65,6 +65,11 @@ class Ours:
                 self.tuner.step(lambda: [next(data)], 1)
 
         return steps
+
+    def reading(self, folder: Path, size: int, count: int) -> Callable[[], None]:
+        """One update a call on pictures that are read and augmented meanwhile."""
+        data = iter(self.batches(folder, size, count)())
+        return lambda: self.tuner.step(lambda: [next(data)], 1) and None
 
     def cached(self, folder: Path, size: int, count: int) -> Callable[[], None]:
         """One update on so many batches, whose pairs meet in a gradient cache."""

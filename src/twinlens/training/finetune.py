@@ -10,6 +10,7 @@ from twinlens.encoders.base import normalisations
 from twinlens.encoders.forward import computing_in
 from twinlens.model import DualEncoder
 from twinlens.training.auxiliary import Auxiliary
+from twinlens.training.folding import fold
 from twinlens.training.parts import Part
 from twinlens.training.raw import Batch
 from twinlens.training.replicas import Replicas
@@ -59,6 +60,7 @@ class FineTuner:
         self.auxiliary, self.replicas = auxiliary, replicas or Replicas()
         image_tower = auxiliary.tower if auxiliary else model.image_model
         self._towers = (image_tower, model.text_model)
+        self._passes = (fold(image_tower), model.text_model)
         self.weights = [weight for part in parts for weight in part.weights]
         for part in parts:
             part.optimizer.build(part.weights)
@@ -179,7 +181,7 @@ class FineTuner:
         return tuple(
             tower(of_tower, training=bool(weights))
             for tower, of_tower, weights in zip(
-                self._towers, inputs, self._of_towers, strict=True
+                self._passes, inputs, self._of_towers, strict=True
             )
         )
 
