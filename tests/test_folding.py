@@ -84,6 +84,32 @@ def test_a_convolution_with_bias_and_scale_folds():
     np.testing.assert_allclose(folded(grid), model(grid), atol=1e-5)
 
 
+def test_dropout_inside_knows_whether_it_trains():
+    inputs = keras.Input((8, 8, 3))
+    grid = keras.layers.Dropout(0.5)(small()(inputs))
+    folded = fold(keras.Model(inputs, grid))
+    ones = tf.ones((4, 8, 8, 3))
+    assert isinstance(folded, Folded)
+    assert 0.3 < np.mean(folded(ones, training=True) == 0) < 0.7
+    assert np.mean(folded(ones, training=False) == 0) == 0
+
+
+def test_sequences_inside_stay_whole():
+    inputs = keras.Input((8, 8, 3))
+    inner = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.ReLU()])
+    model = keras.Model(inputs, inner(small()(inputs)))
+    grid = tf.random.stateless_normal((2, 8, 8, 3), (1, 2))
+    np.testing.assert_allclose(fold(model)(grid), model(grid), atol=1e-5)
+
+
+def test_a_convolution_that_is_tapped_is_not_normalised():
+    model = small()
+    convolution, norm = model.layers[1:]
+    norm.moving_mean.assign([1.0, 2.0, 3.0, 4.0])
+    tapped = keras.Model(model.input, [convolution.output, norm.output])
+    assert fold(tapped) is tapped
+
+
 @pytest.mark.parametrize(
     "settings",
     [

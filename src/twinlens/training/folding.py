@@ -2,6 +2,7 @@
 
 import keras
 from keras import layers, ops
+from keras.src.models import Functional  # no public name: who computes layer by layer
 
 
 class Folded(layers.Layer):
@@ -27,28 +28,39 @@ class Folded(layers.Layer):
         self.tower = tower
         self._normalised = {conv: norm for norm, conv in _pairs(tower)}
         self._done = set(self._normalised.values())
-        inside = [x for x in tower.layers if isinstance(x, keras.Model)]
-        self._inside = {each: Folded(each) for each in inside}
+        self._inside = {x: Folded(x) for x in tower.layers if _is_functional(x)}
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs, training=None, mask=None):
         """The tower's inputs to its outputs."""
-        found = self.tower._run_through_graph(inputs, operation_fn=self._operation)
+        found = self.tower._run_through_graph(
+            inputs, operation_fn=lambda each: self._operation(each, training)
+        )
         single = isinstance(found, list | tuple) and len(found) == 1
         return found[0] if single else found
 
-    def _operation(self, operation):
+    def _operation(self, operation, training):
         if operation in self._done:
             return lambda grid, **_: grid
         if operation in self._normalised:
             norm = self._normalised[operation]
             return lambda grid, **_: _convolved(operation, norm, grid)
-        return self._inside.get(operation, operation)
+        inner = self._inside.get(operation, operation)
+        if training is None or not getattr(inner, "_call_has_training_arg", False):
+            return inner
+        return lambda *args, **named: inner(*args, **{**named, "training": training})
 
 
 def fold(tower: keras.Model) -> keras.layers.Layer:
-    """The tower, folded where something in it can be."""
+    """The tower; folded, where something in it can be."""
+    if not _is_functional(tower):
+        return tower
     folded = Folded(tower)
     return folded if _folds(folded) else tower
+
+
+def _is_functional(layer: keras.layers.Layer) -> bool:
+    """Whether its layers say all that it computes."""
+    return isinstance(layer, Functional) and type(layer).call is Functional.call
 
 
 def _folds(folded: Folded) -> bool:
@@ -57,13 +69,15 @@ def _folds(folded: Folded) -> bool:
 
 def _pairs(tower: keras.Model) -> list[tuple[layers.Layer, layers.Layer]]:
     """Frozen normalisations with the convolutions that feed them and nothing else."""
-    found = []
+    found, outputs = [], {id(each) for each in tower.outputs}
     for norm in tower.layers:
         if not isinstance(norm, layers.BatchNormalization) or norm.trainable:
             continue
         before = norm.input._keras_history.operation
         plain = type(before) is layers.Conv2D and before.data_format == "channels_last"
         alone = plain and len(before._outbound_nodes) == 1
+        if id(norm.input) in outputs:  # wanted as it is
+            continue
         if alone and before.activation is keras.activations.linear:
             found.append((norm, before))
     return found
