@@ -77,6 +77,7 @@ def test_blocks_of_joined_networks_hold_every_weight_once():
             "'vgg61'. Did you mean vgg19, vgg16.*lists",
         ),
         ({"weights": ("none", "none", "x")}, "has 2 networks, but .*weights has 3"),
+        ({"weights": ("none", "imagenet")}, "none, imagenet: random weights beside"),
         ({"layer": "mixed1"}, "Write each layer behind its network"),
         ({"name": INCEPTION, "layer": "mixed1"}, "layer is 'mixed1' beside the name"),
         ({"pooling": "projection"}, "'projection', but inception_v3 has none"),

@@ -191,6 +191,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_pictures(anew):
         tuning.run(lambda history: None)
 
 
+@pytest.mark.slow
 def test_more_negatives_than_a_batch_train(trained, shared, anew):
     anew()
     tuning = tuning_of(

@@ -50,6 +50,19 @@ def test_a_row_has_mean_and_deviation_by_hand():
     assert text.splitlines()[2] == "| A | 2,048 | 42 | 384 |  | 26.0 ± 1.4 |"
 
 
+def test_ranks_are_shown_in_places():
+    row = row_of({"net": "A"}, {}, {"text_to_image/median_rank": [4.0, 6.0]})
+    text = as_markdown(pd.DataFrame([row]), ("text_to_image/median_rank",), seeds=2)
+    assert text.splitlines()[2] == "| A | 5.0 ± 1.4 |"
+
+
+def test_a_metric_that_is_not_measured_is_named_before_the_training(file):
+    file.write_text(FILE.replace("recall@1", "recall@7"))
+    with pytest.raises(InputError, match=r"recall@7.*text_to_image/recall@5, "):
+        next(combinations(read_sweep(file), file, []))
+    next(combinations(read_sweep(file), file, ["evaluation.ks=[7]"]))
+
+
 def test_a_sweep_trains_tables_and_goes_on(home, file, tmp_path):
     given = ["--set", f"runs={tmp_path / 'runs'}"]
     for each in home.settings:
@@ -62,6 +75,7 @@ def test_a_sweep_trains_tables_and_goes_on(home, file, tmp_path):
     table = pd.read_csv(tmp_path / "runs" / "tiny-sweep" / "table.csv")
     assert len(table) == 1 and table["text_to_image/recall@1"].between(0, 1).all()
     assert (table["pictures: numbers"] > 0).all()
+    assert (table["pictures a second"].dropna() > 0).all()
     again = run("sweep", file, *given)
     assert again.code == 0 and again.out.count("is trained already") == 2
     assert again.out.splitlines()[-1] == first.out.splitlines()[-1]

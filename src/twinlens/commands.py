@@ -130,6 +130,7 @@ def train_heads(
 
 
 def _train(experiment: Experiment, config: Config, run: Run) -> None:
+    experiment.check_pooling()
     broken = experiment.broken_images
     broken.to_csv(run.folder / "broken_images.csv", index=False)
     if len(broken):

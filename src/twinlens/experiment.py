@@ -117,12 +117,7 @@ class Experiment:
         Raises:
             InputError: the split has fewer than two pictures.
         """
-        for kind in ("image_encoder", "text_encoder"):
-            if getattr(self.config, kind).pooling == "tokens":
-                raise InputError(
-                    f"{kind}.pooling is 'tokens', but these heads take one vector. "
-                    "Leave it at 'auto'; tokens are for heads that fuse."
-                )
+        self.check_pooling()
         table = self.table[self.table["split"] == split]
         pairs = pair_features(table, self.images, self.texts)
         if len(pairs) < 2:
@@ -133,6 +128,19 @@ class Experiment:
                 "(evaluation.split) or other data.split_fractions."
             )
         return pairs
+
+    def check_pooling(self) -> None:
+        """Refuses features of tokens, before anything is encoded.
+
+        Raises:
+            InputError: an encoder's pooling is `"tokens"`.
+        """
+        for kind in ("image_encoder", "text_encoder"):
+            if getattr(self.config, kind).pooling == "tokens":
+                raise InputError(
+                    f"{kind}.pooling is 'tokens', but these heads take one vector. "
+                    "Leave it at 'auto'; tokens are for heads that fuse."
+                )
 
     def anew(self) -> "Experiment":
         """The same data, already read, with encoders of its own."""

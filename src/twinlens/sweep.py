@@ -19,7 +19,9 @@ from twinlens import commands  # noqa: E402
 from twinlens.config import Config, load_config  # noqa: E402
 from twinlens.config.settings import Section, setting  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
+from twinlens.evaluation import metric_names  # noqa: E402
 from twinlens.experiment import Experiment  # noqa: E402
+from twinlens.tables import shown_factor  # noqa: E402
 
 METRICS = (
     "text_to_image/recall@1",
@@ -68,6 +70,9 @@ def combinations(
         sweep: of `read_sweep`.
         path: of its file, beside which its base is.
         overrides: that win over the file's own.
+
+    Raises:
+        InputError: a setting or metric that is not known.
     """
     base = path.parent / sweep.base if sweep.base else None
     for values in itertools.product(*(axis.items() for axis in sweep.axes.values())):
@@ -77,7 +82,20 @@ def combinations(
         words = [sweep.name, *chosen]
         name = "-".join(re.sub(r"[^a-z0-9]+", "_", word.lower()) for word in words)
         named = [*sweep.set, *own, *overrides, f"name={name!r}"]
-        yield labels, load_config(base, named)
+        config = load_config(base, named)
+        _check_metrics(sweep.metrics, config)
+        yield labels, config
+
+
+def _check_metrics(wanted: tuple[str, ...], config: Config) -> None:
+    known = metric_names(config.evaluation)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise InputError(
+            f"The sweep asks for the metric {', '.join(unknown)}, which is not "
+            f"measured. With these settings there are {', '.join(known)}; "
+            "evaluation.ks and evaluation.percents make others."
+        )
 
 
 def run_sweep(path: Path, overrides: list[str], restart: bool = False) -> pd.DataFrame:
@@ -145,15 +163,16 @@ def row_of(
 
 
 def as_markdown(table: pd.DataFrame, metrics: tuple[str, ...], seeds: int) -> str:
-    """The table for a README: percent, mean ± deviation over seeds."""
+    """The table for a README, in percent, ranks in places: mean ± deviation."""
     plain = [c for c in table if not c.startswith(tuple(metrics))]
     heads = [*plain, *(name.replace("_", " ").replace("/", " ") for name in metrics)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in table.to_dict("records"):
         cells = [_plain(row[name]) for name in plain]
         for name in metrics:
-            spread = f" ± {100 * row[f'{name} deviation']:.1f}" if seeds > 1 else ""
-            cells.append(f"{100 * row[name]:.1f}{spread}")
+            factor = shown_factor(name)
+            deviation = f" ± {factor * row[f'{name} deviation']:.1f}"
+            cells.append(f"{factor * row[name]:.1f}{deviation if seeds > 1 else ''}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -49,11 +49,15 @@ def print_metrics(found: list[Evaluation]) -> None:
 
 
 def _cell(found: list[Evaluation], name: str) -> str:
-    rank = name.endswith("_rank")
-    factor, digits = (1, 1) if rank else (100, 1)
+    factor = shown_factor(name)
     values = [factor * evaluation.metric(name) for evaluation in found]
     if len(values) > 1:
-        return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"
+        return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     entry = found[0].summary["metrics"][name]
     low, high = factor * entry["low"], factor * entry["high"]
-    return f"{values[0]:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{values[0]:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def shown_factor(metric: str) -> int:
+    """What people see a metric times: shares are in percent, ranks in places."""
+    return 1 if metric.endswith("_rank") else 100

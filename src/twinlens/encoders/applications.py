@@ -15,6 +15,7 @@ from twinlens.encoders.network import (
     truncated,
 )
 from twinlens.encoders.pooling import ColourShift
+from twinlens.encoders.scaling import rescaling
 from twinlens.errors import InputError
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -174,9 +175,7 @@ def _scaling(kind: str, name: str) -> tuple[layers.Layer, ...]:
         return (ColourShift(name=name),)
     if kind == "torch":
         scale = [1 / (255 * deviation) for deviation in IMAGENET_DEVIATION]
-        pairs = zip(IMAGENET_MEAN, IMAGENET_DEVIATION, strict=True)
-        offset = [-mean / deviation for mean, deviation in pairs]
-        return (layers.Rescaling(scale, offset=offset, name=name),)
+        return rescaling(scale, IMAGENET_MEAN, IMAGENET_DEVIATION, name)
     return ()
 
 

@@ -22,11 +22,12 @@ from twinlens.encoders.folders import (
     check_folder,
     check_vocabulary,
     is_hugging_face,
-    read_json,
+    reading_sizes,
+    tokenizer_config,
 )
+from twinlens.encoders.presets import from_preset
 from twinlens.encoders.sentence_pieces import sentence_pieces
 from twinlens.encoders.text_network import Casing, TextNetwork, tokens_digest
-from twinlens.errors import InputError
 
 
 def _sizes(config: dict[str, Any]) -> dict[str, Any]:
@@ -179,39 +180,19 @@ def text_network(backbone, tokenizer, casing: Casing, has_pooler: bool) -> TextN
 
 
 def _from_preset(family: BertFamily, weights: str) -> tuple:
-    backbone_class, tokenizer_class = _classes(family)
-    try:
-        backbone = backbone_class.from_preset(weights)
-        tokenizer = tokenizer_class.from_preset(weights)
-        if hasattr(tokenizer, "proto"):
-            tokenizer = sentence_pieces(tokenizer_class, tokenizer.proto)
-        return backbone, tokenizer
-    except Exception as error:  # KerasHub and its download library raise many kinds
-        reason = " ".join(str(error).split())[:400]
-        raise InputError(
-            f"{SETTING} is {weights!r}. It is "
-            + (
-                f"a folder that KerasHub cannot read as {family.classes}: {reason}"
-                if Path(weights).is_dir()
-                else "neither a local folder nor a preset that could be downloaded: "
-                f"{reason}. Connect to the network once, or give the path of a local "
-                "Hugging Face folder, or ask for random weights with "
-                "text_encoder.weights=none."
-            )
-        ) from None
+    roles = ("Backbone", "Tokenizer")
+    random = ", or ask for random weights with text_encoder.weights=none"
+    classes = {role: family.classes + role for role in roles}
+    found = from_preset(classes, weights, SETTING, random)
+    return tuple(found[role] for role in roles)
 
 
 def _from_folder(family: BertFamily, folder: Path) -> tuple:
     others = tuple(BERT_FAMILIES)
     config = check_folder(folder, family.model_type, family.vocabulary, SETTING, others)
     backbone_class, tokenizer_class = _classes(family)
-    try:
+    with reading_sizes(folder, SETTING):
         backbone = backbone_class(**family.sizes(config))
-    except KeyError as error:
-        raise InputError(
-            f"{SETTING}: {folder / 'config.json'} does not say {error}. Copy it from "
-            "the network's own folder."
-        ) from None
     has_pooler = fill_bert(backbone, folder, config, family.tensors)
     tokenizer = _tokenizer(family, tokenizer_class, folder)
     check_vocabulary(tokenizer, config, folder, SETTING)
@@ -235,7 +216,7 @@ def _tokenizer(family: BertFamily, tokenizer_class, folder: Path):
     (file,) = files
     if not file.endswith(".txt"):
         return sentence_pieces(tokenizer_class, Path(file).read_bytes())
-    lowercase = _said(str(folder)).get("do_lower_case", True)
+    lowercase = tokenizer_config(str(folder), SETTING).get("do_lower_case", True)
     return tokenizer_class(vocabulary=file, lowercase=lowercase)
 
 
@@ -245,7 +226,7 @@ def _casing(family: BertFamily, tokenizer, weights: str) -> Casing:
         lowercase, tokenizer.lowercase = tokenizer.lowercase, False
         tokenizer.strip_accents = strips_accents(weights, lowercase)
         return Casing(lowercase)
-    said = _said(weights)
+    said = tokenizer_config(weights, SETTING)
     lowercase = said.get("do_lower_case", family.lowercases)
     return Casing(lowercase, lowercase and not said.get("keep_accents", False))
 
@@ -255,10 +236,5 @@ def strips_accents(weights: str, lowercase: bool) -> bool:
 
     As in Hugging Face: what the folder says, else where the text is lowercased.
     """
-    said = _said(weights).get("strip_accents")
+    said = tokenizer_config(weights, SETTING).get("strip_accents")
     return lowercase if said is None else said
-
-
-def _said(weights: str) -> dict[str, Any]:
-    file = Path(weights) / "tokenizer_config.json"
-    return read_json(file, SETTING) if file.is_file() else {}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from twinlens.encoders.checkpoint import Checkpoint
-from twinlens.encoders.folders import check_folder, read_json
+from twinlens.encoders.folders import check_folder
 from twinlens.encoders.transformer import check_activation
 
 BLOCK = {  # of KerasHub's block, to the checkpoint's names
@@ -123,13 +123,6 @@ def open_folder(
     check_activation(config["hidden_act"], f"{setting}: {folder / 'config.json'}")
     found = Checkpoint(folder, ANCHORS[tower], (), setting)
     return Folder(config, whole.get("projection_dim") or 512, found)
-
-
-def lowercases(folder: Path, setting: str) -> bool:
-    """Whether `tokenizer_config.json` has texts lowercased; silent means yes."""
-    file = folder / "tokenizer_config.json"
-    said = read_json(file, setting) if file.is_file() else {}
-    return said.get("do_lower_case", True)
 
 
 def config_of(encoder) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from twinlens.encoders.clip_families import (
     LAYER,
     ClipFamily,
     config_of,
-    lowercases,
     open_folder,
 )
-from twinlens.encoders.folders import check_vocabulary, is_hugging_face
+from twinlens.encoders.folders import (
+    check_vocabulary,
+    is_hugging_face,
+    tokenizer_config,
+)
 from twinlens.encoders.pooling import LastToken
 from twinlens.encoders.presets import from_preset, refuse_random
 from twinlens.encoders.sentence_pieces import sentence_pieces
@@ -165,7 +168,8 @@ def _from_folder(name: str, family: ClipFamily, folder: Path) -> tuple:
     found.fill(tower.project, head)
     tokenizer = _tokenizer(family, folder)
     check_vocabulary(tokenizer, config, folder, SETTING)
-    return tower, tokenizer, lowercases(folder, SETTING)
+    said = tokenizer_config(str(folder), SETTING)
+    return tower, tokenizer, said.get("do_lower_case", True)
 
 
 def _tokenizer(family: ClipFamily, folder: Path):
@@ -195,6 +199,4 @@ def _from_preset(family: ClipFamily, weights: str) -> tuple:
         copy_parts(block, other, family.theirs)
     copy_parts(tower.last, theirs.post_layer_norm if siglip else theirs.layer_norm)
     copy_parts(tower.project, project)
-    if hasattr(tokenizer, "proto"):
-        tokenizer = sentence_pieces(type(tokenizer), tokenizer.proto)
     return tower, tokenizer, True

@@ -1,7 +1,8 @@
 """Local folders of text networks: what is missing, what they say about themselves."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,28 @@ def read_json(path: Path, setting: str) -> dict[str, Any]:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise InputError(f"{setting}: {path} is no JSON ({error}).") from None
+
+
+def tokenizer_config(weights: str, setting: str) -> dict[str, Any]:
+    """What a folder says about its tokenizer; nothing where weights are no folder."""
+    file = Path(weights) / "tokenizer_config.json"
+    return read_json(file, setting) if file.is_file() else {}
+
+
+@contextlib.contextmanager
+def reading_sizes(folder: Path, setting: str) -> Iterator[None]:
+    """Names the size that `config.json` lacks.
+
+    Raises:
+        InputError: inside, a key was missing.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise InputError(
+            f"{setting}: {folder / 'config.json'} does not say {error}. Copy it from "
+            "the network's own folder."
+        ) from None
 
 
 def is_hugging_face(weights: str, setting: str) -> bool:

@@ -22,10 +22,11 @@ from twinlens.encoders.network import (
     PictureNetwork,
     nearest,
     outputs_of,
+    title_of,
     truncated,
 )
 from twinlens.encoders.pooling import SpatialPooling
-from twinlens.encoders.saved_model import saved_picture_network, title_of
+from twinlens.encoders.saved_model import saved_picture_network
 from twinlens.encoders.vision_families import VISION_FAMILIES
 from twinlens.encoders.vision_transformers import vision_transformer
 from twinlens.errors import BrokenImageError, InputError
@@ -90,7 +91,7 @@ def image_encoder(
         names = "_".join(name for name, *_ in wanted)
         model = keras.Model(inputs, joined, name=title_of(names))
     digest = weights_digest(model)  # before what may differ in the last bit
-    random = "none" in [source for _, source, _ in wanted]
+    random = wanted[0][1] == "none"  # one is, or all are
     calibrated = _calibrate(model, corpus, resize) if random else ""
     model.trainable = False
     taps = [list(taps) for _, _, taps in wanted]
@@ -143,6 +144,12 @@ def _wanted(
         raise InputError(
             f"image_encoder.name has {len(names)} networks, but image_encoder.weights "
             f"has {len(sources)}. Give one for each, or one for all."
+        )
+    if "none" in sources and set(sources) != {"none"}:
+        raise InputError(
+            f"image_encoder.weights are {', '.join(sources)}: random weights beside "
+            "given ones. Statistics and training of the two differ; give weights for "
+            "every network, or 'none' for all."
         )
     taps = (layer,) if isinstance(layer, str) else tuple(layer)
     found = []

@@ -1,6 +1,7 @@
 """A picture network before it is pooled, and where its weights come from."""
 
 import difflib
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -68,6 +69,11 @@ def truncated(
     outputs = [base.get_layer(tap).output if tap else base.output for tap in taps]
     output = outputs[0] if len(outputs) == 1 else outputs
     return keras.Model(base.input, output, name=base.name)
+
+
+def title_of(name: str) -> str:
+    """An encoder's name as Keras takes it for a layer."""
+    return re.sub(r"\W+", "_", name)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

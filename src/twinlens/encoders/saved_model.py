@@ -1,13 +1,12 @@
 """Encoders of TF-Hub, or of any folder with a SavedModel: `hub:HANDLE_OR_PATH`."""
 
-import re
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 from keras import layers
 
-from twinlens.encoders.network import PictureNetwork
+from twinlens.encoders.network import PictureNetwork, title_of
 from twinlens.encoders.saved_endpoint import endpoint, input_shapes
 from twinlens.encoders.saved_layer import SavedModel
 from twinlens.encoders.saved_program import find_folder, folder_digest, open_folder
@@ -69,11 +68,6 @@ def saved_picture_network(
         pooling="none" if len(output.shape) == 2 else "avg",
         program=folder_digest(folder),
     )
-
-
-def title_of(name: str) -> str:
-    """An encoder's name as Keras takes it for a layer."""
-    return re.sub(r"\W+", "_", name)
 
 
 def _picture_size(loaded) -> int:

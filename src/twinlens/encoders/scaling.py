@@ -25,7 +25,7 @@ def folder_scaling(folder: Path, name: str, setting: str) -> tuple[layers.Layer,
     mean, deviation = [0.0] * 3, [1.0] * 3
     if said.get("do_normalize", True):
         mean, deviation = said["image_mean"], said["image_std"]
-    return _rescaling([factor / each for each in deviation], mean, deviation, name)
+    return rescaling([factor / each for each in deviation], mean, deviation, name)
 
 
 def crop_size(folder: Path, setting: str) -> int:
@@ -41,6 +41,7 @@ def preset_scaling(converter, name: str) -> tuple[layers.Layer, ...]:
     return (layers.Rescaling(scale, offset=offset, name=name),)
 
 
-def _rescaling(scale, mean, deviation, name: str) -> tuple[layers.Layer, ...]:
+def rescaling(scale, mean, deviation, name: str) -> tuple[layers.Layer, ...]:
+    """Pixels times `scale`, less `mean / deviation`; one number a channel each."""
     offset = [-m / d for m, d in zip(mean, deviation, strict=True)]
     return (layers.Rescaling(scale, offset=offset, name=name),)

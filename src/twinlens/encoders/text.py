@@ -11,9 +11,9 @@ from twinlens.encoders.bert_weights import SETTING
 from twinlens.encoders.clip_families import CLIP_FAMILIES
 from twinlens.encoders.clip_text import clip_texts
 from twinlens.encoders.folders import SentenceModules, sentence_modules
-from twinlens.encoders.network import nearest
+from twinlens.encoders.network import nearest, title_of
 from twinlens.encoders.random_text import RandomSize, random_bert
-from twinlens.encoders.saved_model import saved_text_network, title_of
+from twinlens.encoders.saved_model import saved_text_network
 from twinlens.encoders.text_network import TextNetwork, linear, tokenize_function
 from twinlens.encoders.text_pooling import text_feature
 from twinlens.encoders.tfidf import tfidf_network

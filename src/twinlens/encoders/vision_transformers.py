@@ -13,7 +13,12 @@ import numpy as np
 from keras import layers
 
 from twinlens.encoders.checkpoint import Checkpoint
-from twinlens.encoders.folders import check_folder, is_hugging_face, read_json
+from twinlens.encoders.folders import (
+    check_folder,
+    is_hugging_face,
+    read_json,
+    reading_sizes,
+)
 from twinlens.encoders.network import PictureNetwork, truncated
 from twinlens.encoders.positions import resized
 from twinlens.encoders.presets import from_preset, refuse_random
@@ -123,17 +128,12 @@ def _from_folder(
     if name.startswith("dino"):
         config["image_size"] = image_size or crop_size(folder, SETTING) or trained
     config |= config.get("rope_parameters") or {}  # of newer versions
-    try:
+    with reading_sizes(folder, SETTING):
         if "mlp_ratio" in config:
             config["intermediate_size"] = int(
                 config["hidden_size"] * config["mlp_ratio"]
             )
         network, tokens, blocks, last = _build(name, family, config)
-    except KeyError as error:
-        raise InputError(
-            f"{SETTING}: {folder / 'config.json'} does not say {error}. Copy it from "
-            "the network's own folder."
-        ) from None
     prefixes = (f"{family.model_types[0]}.",)
     found = Checkpoint(folder, "embeddings.cls_token", prefixes, SETTING)
     _fill_tokens(tokens, found, family, trained // config["patch_size"])

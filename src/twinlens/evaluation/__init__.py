@@ -5,4 +5,5 @@ from twinlens.evaluation.measure import DIRECTIONS as DIRECTIONS
 from twinlens.evaluation.measure import Evaluation as Evaluation
 from twinlens.evaluation.measure import evaluate as evaluate
 from twinlens.evaluation.measure import evaluate_run as evaluate_run
+from twinlens.evaluation.measure import metric_names as metric_names
 from twinlens.evaluation.measure import write_evaluation as write_evaluation

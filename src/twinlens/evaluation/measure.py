@@ -142,6 +142,12 @@ def evaluate_run(run: Run, config: Config | None = None) -> Evaluation:
     return found
 
 
+def metric_names(settings: EvaluationSettings) -> list[str]:
+    """Names of all that `evaluate` measures, such as `"text_to_image/recall@1"`."""
+    of_one = metrics.per_query(np.ones(1, int), 1, settings.ks, settings.percents)
+    return [f"{direction}/{name}" for direction in DIRECTIONS for name in of_one]
+
+
 def write_evaluation(run: Run, found: Evaluation) -> None:
     """Leaves an evaluation in the run's folder."""
     run.write_json("evaluation.json", found.summary)
