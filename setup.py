@@ -29,10 +29,14 @@ HUB = [
     "setuptools<82",  # the last with pkg_resources, which tensorflow-hub imports
 ]
 
+SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
+
 EXTRAS = {
     "tfidf": ["scikit-learn>=1.5"],
+    "segment": SEGMENT,
     "test": [
         *HUB,
+        *SEGMENT,
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",

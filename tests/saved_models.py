@@ -133,3 +133,38 @@ def save_bert(folder, **settings):
     spec = {name: tf.TensorSpec([None, None], tf.int32, name) for name in TOKENS}
     tf.saved_model.save(traced(Bert(**settings), spec), str(folder))
     return str(folder)
+
+
+class Detector(tf.Module):
+    """As TF-Hub's Mask R-CNN: the same detections in every picture."""
+
+    def __init__(self, boxes, classes, scores, masks):
+        super().__init__()
+        self.boxes, self.classes = tf.constant(boxes), tf.constant(classes)
+        self.masks, self.scores = tf.constant(masks), tf.Variable(scores)  # a weight
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8)])
+    def __call__(self, pictures):
+        scores = tf.map_fn(tf.identity, self.scores)  # a loop, as real ones have
+        return {
+            "detection_boxes": self.boxes[None],
+            "detection_classes": self.classes[None],
+            "detection_scores": scores[None],
+            "detection_masks": self.masks[None],
+            "num_detections": tf.shape(pictures)[:1],
+        }
+
+
+def save_detector(folder, detections):
+    """Detections, each a box, a class, a score and a mask `(rows, columns)`."""
+    boxes, classes, scores, masks = zip(*detections, strict=True)
+    tf.saved_model.save(
+        Detector(
+            [list(map(float, box)) for box in boxes],
+            list(map(float, classes)),
+            list(scores),
+            [[list(map(float, row)) for row in mask] for mask in masks],
+        ),
+        str(folder),
+    )
+    return str(folder)

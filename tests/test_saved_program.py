@@ -88,7 +88,7 @@ def test_a_handle_that_cannot_be_downloaded_says_what_to_do(monkeypatch):
         text_encoder("hub:bert", preprocessor=HANDLE)
     text = str(error.value)
     assert f"text_encoder.preprocessor names the handle '{HANDLE}'" in text
-    assert "the network is off" in text and "give its folder as" in text
+    assert "the network is off" in text and "give its folder in place of" in text
 
 
 def test_a_handle_is_resolved_by_tensorflow_hub(monkeypatch, folders):

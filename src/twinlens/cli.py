@@ -154,6 +154,9 @@ def data_command(
     grid: Annotated[
         Path | None, typer.Option(help="Draw some pictures with captions into a PNG.")
     ] = None,
+    show: Annotated[
+        Path | None, typer.Option(help="Draw what image_encoder.segment cuts out.")
+    ] = None,
 ) -> None:
     """Read a data set, check it, and say what is in it and what is wrong with it."""
     from twinlens.config import load_config
@@ -163,6 +166,10 @@ def data_command(
     settings = load_config(config, [*overrides, *(set_ or [])])
     from twinlens.commands import check_data
 
+    if show is not None:
+        from twinlens.report.cut_outs import show_cut_outs
+
+        show_cut_outs(settings, show)
     check_data(settings.data, check_images, grid)
 
 

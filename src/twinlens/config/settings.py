@@ -64,6 +64,9 @@ class ImageEncoderSettings(Section):
         "float32", "of the computation; bfloat16 is faster where the CPU has it"
     )
     seed: int = setting(0, "of random weights")
+    segment: str = setting("", "cut products out: grabcut, mask_rcnn:HANDLE_OR_PATH")
+    segment_score: float = setting(0.5, "mask_rcnn: of a detection", ge=0, le=1)
+    segment_classes: tuple[int, ...] = setting((), "mask_rcnn: which; empty: all")
 
 
 class TextEncoderSettings(Section):

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from twinlens.data import image_headers as headers
 from twinlens.data import image_problems
+from twinlens.data.segmentation import Segment
 from twinlens.errors import BrokenImageError
 
 PREPROCESSING_VERSION = 1  # part of every cache key; raise it when pixels change
@@ -31,13 +32,16 @@ Resize = Literal["stretch", "pad"]
 
 
 @tf.autograph.experimental.do_not_convert  # tracing takes half the time without
-def decode(contents: tf.Tensor, enough: int = 0) -> tf.Tensor:
+def decode(
+    contents: tf.Tensor, enough: int = 0, segment: Segment | None = None
+) -> tf.Tensor:
     """Picture from its file's bytes.
 
     Args:
         contents: scalar string tensor: JPEG, PNG, GIF, BMP or WebP.
         enough: pixels. A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where both
             sides still have as many, which is several times as fast; 0: never.
+        segment: cuts the product out of its background.
 
     Returns:
         `(height, width, 3)` uint8, red, green, blue.
@@ -57,7 +61,8 @@ def decode(contents: tf.Tensor, enough: int = 0) -> tf.Tensor:
         lambda: _decode_webp(contents),
     ]
     image = tf.switch_case(headers.kind_of(contents), branches)
-    return tf.ensure_shape(image, (None, None, 3))
+    image = tf.ensure_shape(image, (None, None, 3))
+    return image if segment is None else segment(image)
 
 
 def fit(image: tf.Tensor, size: int, resize: Resize = "stretch") -> tf.Tensor:
@@ -89,15 +94,25 @@ def fit(image: tf.Tensor, size: int, resize: Resize = "stretch") -> tf.Tensor:
     return tf.ensure_shape(resized, (size, size, 3))
 
 
-def prepare(contents: tf.Tensor, size: int, resize: Resize = "stretch") -> tf.Tensor:
+def prepare(
+    contents: tf.Tensor,
+    size: int,
+    resize: Resize = "stretch",
+    segment: Segment | None = None,
+) -> tf.Tensor:
     """Scalar string of bytes to `(size, size, 3)` float32 in 0…255: decode and fit.
 
     It is traced once for each size, which takes most of a second.
     """
-    return _prepare_function(size, resize)(contents)
+    return _prepare_function(size, resize, segment)(contents)
 
 
-def load(path: str | Path, size: int, resize: Resize = "stretch") -> np.ndarray:
+def load(
+    path: str | Path,
+    size: int,
+    resize: Resize = "stretch",
+    segment: Segment | None = None,
+) -> np.ndarray:
     """`(size, size, 3)` float32 in 0…255 from a file; safe to call from threads.
 
     Raises:
@@ -111,8 +126,11 @@ def load(path: str | Path, size: int, resize: Resize = "stretch") -> np.ndarray:
             f"{path}: the file cannot be read ({error.strerror}). Check the path."
         ) from error
     try:
-        return prepare(tf.constant(contents), size, resize).numpy()
+        return prepare(tf.constant(contents), size, resize, segment).numpy()
     except tf.errors.OpError as error:
+        if segment is not None:
+            load(path, size, resize)  # raises if it is the picture's fault
+            raise
         raise BrokenImageError(f"{path}: {_reason(error, contents)}") from error
 
 
@@ -158,11 +176,9 @@ def augment(
 
 
 @cache
-def _prepare_function(size: int, resize: Resize) -> Callable[[tf.Tensor], tf.Tensor]:
+def _prepare_function(size: int, resize: Resize, segment: Segment | None) -> Callable:
     return tf.function(
-        lambda contents: fit(
-            decode(contents, enough=ENOUGH * size), size, resize
-        ),
+        lambda contents: fit(decode(contents, ENOUGH * size, segment), size, resize),
         input_signature=[tf.TensorSpec((), tf.string)],
     )
 

@@ -5,12 +5,16 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+
+from twinlens.data import images
+from twinlens.data.segmentation import Segment
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class ImageEncoder:
         from_random: whether weights are random, so that batch normalisation has to
             train.
         similarity: of a ready pair; see `PictureNetwork`.
+        segment: cuts the product out before it becomes square, where it is set.
     """
 
     model: keras.Model
@@ -40,6 +45,7 @@ class ImageEncoder:
     dtype: str = "float32"
     from_random: bool = False
     similarity: tuple[float, float | None] | None = None
+    segment: Segment | None = None
 
     @property
     def feature_dim(self) -> int:
@@ -50,6 +56,14 @@ class ImageEncoder:
     def feature_shape(self) -> tuple[int, ...]:
         """Of one picture: `(feature_dim,)`, or `(places, feature_dim)`."""
         return tuple(self.model.output_shape[1:])
+
+    def prepare(self, contents: tf.Tensor) -> tf.Tensor:
+        """`images.prepare` as this encoder wants its pixels. Graph code."""
+        return images.prepare(contents, self.image_size, self.resize, self.segment)
+
+    def load(self, path: str | Path) -> np.ndarray:
+        """`images.load` as this encoder wants its pixels."""
+        return images.load(path, self.image_size, self.resize, self.segment)
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,15 @@
 """Picture encoders by name: pixels in, features out."""
 
-import contextlib
-import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import keras
-import numpy as np
 from keras import layers
 
 from twinlens.data import images
 from twinlens.encoders.applications import APPLICATIONS, application
-from twinlens.encoders.base import (
-    ImageEncoder,
-    building,
-    normalisations,
-    weights_digest,
-)
+from twinlens.encoders.base import ImageEncoder, building, weights_digest
+from twinlens.encoders.calibration import calibrate
 from twinlens.encoders.clip import clip_pictures
 from twinlens.encoders.clip_families import CLIP_FAMILIES
 from twinlens.encoders.network import (
@@ -27,9 +21,10 @@ from twinlens.encoders.network import (
 )
 from twinlens.encoders.pooling import SpatialPooling
 from twinlens.encoders.saved_model import saved_picture_network
+from twinlens.encoders.segmentation import segment_of
 from twinlens.encoders.vision_families import VISION_FAMILIES
 from twinlens.encoders.vision_transformers import vision_transformer
-from twinlens.errors import BrokenImageError, InputError
+from twinlens.errors import InputError
 
 
 def image_encoder(
@@ -41,6 +36,9 @@ def image_encoder(
     resize: str = "stretch",
     dtype: str = "float32",
     seed: int = 0,
+    segment: str = "",
+    segment_score: float = 0.5,
+    segment_classes: tuple[int, ...] = (),
     corpus: Iterable[str] = (),
 ) -> ImageEncoder:
     """Builds a picture encoder.
@@ -64,6 +62,9 @@ def image_encoder(
         dtype: in which caches are filled, `"float32"` or `"bfloat16"`; the model
             itself and the features are float32.
         seed: of random weights.
+        segment: what cuts products out before pictures become square; `segment_of`.
+        segment_score: least score of a detection.
+        segment_classes: classes of detections; empty: all.
         corpus: files of training pictures; with weights `"none"`, batch
             normalisation starts from the statistics of these, all in one batch.
 
@@ -72,6 +73,7 @@ def image_encoder(
             that cannot be had or belong to another network.
     """
     wanted = _wanted(name, weights, layer)
+    cutter = segment_of(segment, segment_score, segment_classes)
     with building("float32", seed):
         networks = [open_network(*each, image_size) for each in wanted]
         size = image_size or max(network.image_size for network in networks)
@@ -92,7 +94,8 @@ def image_encoder(
         model = keras.Model(inputs, joined, name=title_of(names))
     digest = weights_digest(model)  # before what may differ in the last bit
     random = wanted[0][1] == "none"  # one is, or all are
-    calibrated = _calibrate(model, corpus, resize) if random else ""
+    load = partial(images.load, size=size, resize=resize, segment=cutter)
+    calibrated = calibrate(model, corpus, load) if random else ""
     model.trainable = False
     taps = [list(taps) for _, _, taps in wanted]
     modes = list(dict.fromkeys(_mode(network, pooling) for network in networks))
@@ -107,11 +110,12 @@ def image_encoder(
         "weights": digest,
         **({"programs": programs} if any(programs) else {}),
         **({"calibrated_on": calibrated} if calibrated else {}),
+        **({"segment": cutter.description} if cutter else {}),
     }
     ends = "|".join(dict.fromkeys(network.block_end for network in networks))
     similarity = networks[0].similarity if modes == ["projection"] else None
     return ImageEncoder(
-        model, size, resize, description, ends, dtype, random, similarity
+        model, size, resize, description, ends, dtype, random, similarity, cutter
     )
 
 
@@ -215,29 +219,6 @@ def _check_places(features: list) -> None:
             f"image_encoder.pooling is 'tokens', but the layers have {counts} places, "
             "which cannot be joined. Take one layer, or layers of one size."
         )
-
-
-def _calibrate(model: keras.Model, files: Iterable[str], resize: str) -> str:
-    """Sets the statistics of batch normalisation; returns a digest of the pictures.
-
-    Random weights come with mean 0 and variance 1 everywhere, so that training, which
-    normalises by batches, would start from quite another function.
-    """
-    size, pixels, digest = model.input_shape[1], [], hashlib.blake2b(digest_size=16)
-    for file in files:
-        with contextlib.suppress(BrokenImageError):  # counted where it is encoded
-            pixels.append(images.load(file, size, resize))
-            digest.update(pixels[-1].tobytes())
-    found = normalisations(model)
-    if not pixels or not found:
-        return ""
-    momenta = [layer.momentum for layer in found]
-    for layer in found:
-        layer.momentum = 0.0  # forget what was before
-    model(np.stack(pixels), training=True)
-    for layer, momentum in zip(found, momenta, strict=True):
-        layer.momentum = momentum
-    return digest.hexdigest()
 
 
 def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:

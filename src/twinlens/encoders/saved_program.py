@@ -71,7 +71,7 @@ def _downloaded(handle: str, setting: str) -> Path:
             f"{setting} names the handle {handle!r}, which is not on this machine and "
             f"could not be downloaded ({reason}). Connect to the network once "
             "(TFHUB_CACHE_DIR says where it is kept), or download and unpack it "
-            "elsewhere and give its folder as 'hub:FOLDER'."
+            "elsewhere and give its folder in place of the handle."
         ) from None
 
 

@@ -90,7 +90,7 @@ def _block_encoder(
     shape = tf.TensorSpec([None, *encoder.model.input_shape[1:]])
     graph = cache_once(lambda: frozen(encoder.model, shape, encoder.dtype))  # seconds
     views, flip = augmentation
-    pixels_of = _pixel_loader(encoder.image_size, encoder.resize, views, flip)
+    pixels_of = _pixel_loader(encoder, views, flip)
 
     def load(row: int) -> np.ndarray | str:
         try:
@@ -121,21 +121,28 @@ def _encode_views(forward: Callable, pixels: np.ndarray) -> np.ndarray:
     return views[0] if len(views) == 1 else np.stack(views, axis=1)
 
 
-def _pixel_loader(size: int, resize: str, views: int, flip: bool) -> Callable:
+def _pixel_loader(encoder: ImageEncoder, views: int, flip: bool) -> Callable:
     """`(path, content)` → `(views, size, size, 3)`; augmented by the content."""
 
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def decoded(contents):
+        return images.decode(contents, segment=encoder.segment)
+
     @tf.function(
-        input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)]
+        input_signature=[
+            tf.TensorSpec([None, None, 3], tf.uint8),
+            tf.TensorSpec([2], tf.int32),
+        ]
     )
-    def augmented(contents, seed):
-        image = images.decode(contents)
-        return images.fit(images.augment(image, seed, flip=flip), size, resize)
+    def augmented(picture, seed):
+        image = images.augment(picture, seed, flip=flip)
+        return images.fit(image, encoder.image_size, encoder.resize)
 
     def load(path: str, content: str) -> np.ndarray:
-        plain = images.load(path, size, resize)
+        plain = encoder.load(path)
         if views == 1:
             return plain[None]
-        picture = tf.constant(Path(path).read_bytes())
+        picture = decoded(tf.constant(Path(path).read_bytes()))  # once for all views
         start = int(content[:7] or "0", 16)  # 28 bits: fits a positive int32
         others = [augmented(picture, [start, view]).numpy() for view in range(1, views)]
         return np.stack([plain, *others])

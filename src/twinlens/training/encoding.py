@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from twinlens.data import images
 from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.encoders.forward import computing_in
 from twinlens.model import DualEncoder
@@ -25,11 +24,12 @@ class SplitEncoder:
     def __init__(
         self, model: DualEncoder, image_encoder: ImageEncoder, text_encoder: TextEncoder
     ) -> None:
-        self.size, self.resize = image_encoder.image_size, image_encoder.resize
+        self._prepare = image_encoder.prepare
+        size = image_encoder.image_size
         self.dtype = image_encoder.dtype
         self._images = tf.function(
             lambda pixels: model.encode_image(pixels),
-            input_signature=[tf.TensorSpec([None, self.size, self.size, 3])],
+            input_signature=[tf.TensorSpec([None, size, size, 3])],
             autograph=False,
         )
         self._texts = tf.function(
@@ -68,4 +68,4 @@ class SplitEncoder:
         return back
 
     def _load(self, path):
-        return images.prepare(tf.io.read_file(path), self.size, self.resize)
+        return self._prepare(tf.io.read_file(path))

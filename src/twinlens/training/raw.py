@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from twinlens.config import Phase2Settings
 from twinlens.data import images
+from twinlens.data.segmentation import Segment
 from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.training.pairs import Epoch
 
@@ -102,6 +103,7 @@ class RawBatches:
         self._pixels = _pixels_function(
             image_encoder.image_size,
             image_encoder.resize,
+            image_encoder.segment,
             settings.crop,
             settings.flip,
             settings.colour,
@@ -142,15 +144,20 @@ class RawBatches:
 
 @cache
 def _pixels_function(
-    size: int, resize: str, crop: float, flip: bool, colour: float
+    size: int,
+    resize: str,
+    segment: Segment | None,
+    crop: float,
+    flip: bool,
+    colour: float,
 ) -> Callable:
     """Bytes and a seed to `(size, size, 3)` pixels; traced once, not at every epoch."""
 
     def pixels(contents, seed):
         if crop == 1 and not flip and not colour:
-            return images.prepare(contents, size, resize)
+            return images.prepare(contents, size, resize, segment)
         image = images.augment(
-            images.decode(contents, enough=images.ENOUGH * size),
+            images.decode(contents, images.ENOUGH * size, segment),
             seed,
             area_range=(crop, 1.0),
             aspect_range=SAME if crop == 1 else ANY_ASPECT,
