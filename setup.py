@@ -22,7 +22,12 @@ REQUIRES = [
     "rich>=13.9",
     "jinja2>=3.1",
     "filelock>=3.16",
+    "pyparsing>=3.1",
 ]
+
+SEARCH = ["faiss-cpu>=1.9"]
+
+MILVUS = ["pymilvus>=3.0", "milvus-lite>=3.2"]
 
 HUB = [
     "tensorflow-hub>=0.16",
@@ -33,9 +38,13 @@ SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 
 EXTRAS = {
     "tfidf": ["scikit-learn>=1.5"],
+    "search": SEARCH,
+    "milvus": [*SEARCH, *MILVUS],
     "segment": SEGMENT,
     "test": [
         *HUB,
+        *SEARCH,
+        *MILVUS,
         *SEGMENT,
         "pytest>=8.3",
         "pytest-xdist>=3.6",

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from twinlens.config import HeadSettings, Phase2Settings
 from twinlens.encoders.pooling import MaskedMean
-from twinlens.losses import InfoNCELoss
+from twinlens.losses import InfoNCELoss, SupervisedContrastiveLoss
 from twinlens.model import DualEncoder
 from twinlens.training.build import build_heads, build_optimizer
 from twinlens.training.finetune import FineTuner
@@ -53,7 +53,7 @@ def dual_encoder() -> DualEncoder:
     )
 
 
-def batch(number: int, worker: int, workers: int) -> Batch:
+def batch(number: int, worker: int, workers: int, labels: bool) -> Batch:
     """A machine's rows of batch `number`."""
     random = np.random.default_rng(number)
     pixels = random.uniform(0, 1, (BATCH, SIZE, SIZE, 3)).astype("float32")
@@ -61,7 +61,9 @@ def batch(number: int, worker: int, workers: int) -> Batch:
     rows = np.s_[worker * BATCH // workers : (worker + 1) * BATCH // workers]
     whole = np.ones((BATCH, LENGTH), "int32")
     tokens = {"token_ids": ids, "padding_mask": whole, "segment_ids": 0 * whole}
-    pairs = np.stack([np.arange(BATCH) + number * BATCH] * 2, axis=1).astype("int32")
+    places = np.arange(BATCH) + number * BATCH
+    columns = [places, places, *([places % 3] if labels else [])]
+    pairs = np.stack(columns, axis=1).astype("int32")
     return Batch(
         tf.constant(pixels[rows]),
         {name: tf.constant(values[rows]) for name, values in tokens.items()},
@@ -70,15 +72,20 @@ def batch(number: int, worker: int, workers: int) -> Batch:
 
 
 def steps(name: str, spread: Replicas) -> dict[str, np.ndarray]:
-    """A plain step; with SGD, which shows a gradient's size, one of two batches too."""
+    """A plain step; with SGD, which shows a gradient's size, one of two batches too.
+
+    `labels` is a plain step of SGD with the loss that has labels.
+    """
     with spread.strategy.scope():
         model = dual_encoder()
         optimizer = SummedSGD(0.5)
         if name == "adamw":
             optimizer = build_optimizer(Phase2Settings(schedule="constant"), 10)
         part = Part("all", model.trainable_weights, optimizer)
-        tuner = FineTuner(model, InfoNCELoss(), [part], 1.0, 0.5, replicas=spread)
-    one, two, three = (batch(i, spread.worker, spread.workers) for i in range(3))
+        loss = SupervisedContrastiveLoss() if name == "labels" else InfoNCELoss()
+        tuner = FineTuner(model, loss, [part], 1.0, 0.5, replicas=spread)
+    place = (spread.worker, spread.workers, loss.needs_labels)
+    one, two, three = (batch(i, *place) for i in range(3))
     losses = [tuner.step(lambda: [one], 1)]
     if name == "sgd":
         losses.append(tuner.step(lambda: [two, three], 2))
@@ -89,7 +96,7 @@ def steps(name: str, spread: Replicas) -> dict[str, np.ndarray]:
 def main(kind: str, out: str) -> None:
     """All of it, to a file."""
     spread = replicas(kind)
-    found = steps("sgd", spread) | steps("adamw", spread)
+    found = steps("sgd", spread) | steps("adamw", spread) | steps("labels", spread)
     found["chief"] = spread.from_chief([spread.worker, "ö", None] * 3)[:2]
     np.savez(out, **found)
 

@@ -78,7 +78,7 @@ def test_an_unknown_setting_names_the_nearest_right_one(wrong, right):
     [
         ("phase1.batch_size=many", "`phase1.batch_size` is 'many'"),
         ("phase1.batch_size=1", "greater than or equal to 2"),
-        ("loss.name=hinge", "'info_nce', 'sigmoid', 'soft_target' or 'triplet'"),
+        ("loss.name=hinge", "'info_nce', 'supervised', 'sigmoid'"),
         ("phase1.learning_rate=nan", "finite"),
         ("phase1.epochs", "has no value"),
         ("name.first=x", "`name` is not a section"),

@@ -8,7 +8,7 @@ import tensorflow as tf
 from twinlens.config import HeadSettings
 from twinlens.encoders import image_encoder, text_encoder
 from twinlens.encoders.random_text import RandomSize
-from twinlens.losses import InfoNCELoss
+from twinlens.losses import InfoNCELoss, SupervisedContrastiveLoss
 from twinlens.model import DualEncoder
 from twinlens.training.build import build_heads
 from twinlens.training.finetune import FineTuner
@@ -56,32 +56,33 @@ def pictures(random, count):
     return strength * random.uniform(0, 1, (count, SIZE, SIZE, 3))
 
 
-def batches(encoders, count=2, size=3):
+def batches(encoders, count=2, size=3, labels=False):
     random = np.random.default_rng(0)
     made = []
     for number in range(count):
         texts = [TEXTS[(number + row) % len(TEXTS)] for row in range(size)]
         ids = np.arange(size) + number * size
+        columns = [ids, ids, *([ids % 2] if labels else [])]
         made.append(
             Batch(
                 tf.constant(pictures(random, size), "float32"),
                 encoders[1].inputs_of(tf.constant(texts)),
-                tf.constant(np.stack([ids, ids], 1), "int32"),
+                tf.constant(np.stack(columns, 1), "int32"),
             )
         )
     return made
 
 
-def tuner(model, rate=0.1, **more):
+def tuner(model, rate=0.1, loss=None, **more):
     part = Part("all", model.trainable_weights, keras.optimizers.SGD(rate))
-    return FineTuner(model, InfoNCELoss(), [part], **more)
+    return FineTuner(model, loss or InfoNCELoss(), [part], **more)
 
 
 def values(model):
     return {v.path: v.numpy() for v in model.variables}
 
 
-def stepped_at_once(model, made, rate=0.1):
+def stepped_at_once(model, made, rate=0.1, of=None):
     """The step by one tape over all batches: no cache, no compilation."""
     weights = model.trainable_weights
     with tf.GradientTape() as tape:
@@ -94,24 +95,27 @@ def stepped_at_once(model, made, rate=0.1):
         ]
         images, texts = (tf.concat(side, 0) for side in zip(*sides, strict=True))
         logits = model.heads.training_logits((images, texts))
-        loss = InfoNCELoss()(tf.concat([b.ids for b in made], 0), logits)
+        loss = (of or InfoNCELoss())(tf.concat([b.ids for b in made], 0), logits)
     gradients = tape.gradient(loss, [w.value for w in weights])
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.assign_sub(rate * tf.convert_to_tensor(gradient))
     return float(loss)
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(
+    ("count", "of"),
+    [(1, InfoNCELoss()), (3, InfoNCELoss()), (3, SupervisedContrastiveLoss())],
+)
 def test_a_step_is_autodiff_over_all_pairs_at_once_with_the_same_dropout(
-    encoders, model, count
+    encoders, model, count, of
 ):
-    made = batches(encoders, count)
+    made = batches(encoders, count, labels=of.needs_labels)
     start = values(model)
-    loss = tuner(model).step(lambda: made, count)
+    loss = tuner(model, loss=of).step(lambda: made, count)
     found = values(model)
     for variable in model.variables:
         variable.assign(start[variable.path])
-    assert loss == pytest.approx(stepped_at_once(model, made), rel=1e-5)
+    assert loss == pytest.approx(stepped_at_once(model, made, of=of), rel=1e-5)
     for path in [w.path for w in model.trainable_weights]:
         value = values(model)[path]
         change = np.abs(value - start[path].astype("float64")).max()

@@ -15,9 +15,19 @@ FLOORS = [
     {"data"},
     {"encoders"},
     {"heads", "model"},
-    {"features", "embed"},
-    {"training", "evaluation", "runs", "experiment", "zero_shot"},
-    {"cli", "commands", "sweep", "tables", "report", "catalogue"},
+    {"features", "embed", "index"},
+    {"training", "evaluation", "runs", "experiment", "zero_shot", "search"},
+    {
+        "catalogue",
+        "cli",
+        "cli_parts",
+        "cli_search",
+        "commands",
+        "report",
+        "search_commands",
+        "sweep",
+        "tables",
+    },
 ]
 MAX_LINES = 300
 BACKEND_FREE = ["losses.py", "heads.py", "model.py"]  # run on any Keras backend

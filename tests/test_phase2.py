@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from fine_tuned import (
     EXTRA,
     PROGRAM,
@@ -24,6 +25,7 @@ from twinlens.errors import InputError
 from twinlens.experiment import Experiment
 from twinlens.model import DualEncoder
 from twinlens.runs import Run
+from twinlens.search import open_model
 from twinlens.training import diagnosis, finetuning
 from twinlens.training.course import validation_metrics
 from twinlens.training.finetuning import FineTuning
@@ -301,3 +303,12 @@ def test_a_phase_1_run_of_other_heads_is_named(home, trained):
 def test_negatives_that_no_batch_divides():
     with pytest.raises(InputError, match="phase2.batch_size = 4. Set it to 8"):
         batches_a_step(4, 9)
+
+
+def test_a_fine_tuned_model_searches(tuned):
+    model = open_model(tuned.folder)
+    trained = load_model(tuned.run.model_path)
+    texts = ["a red disc", "a blue square"]
+    inputs = model.text_encoder.inputs_of(tf.constant(texts))
+    expected = trained.encode_text(inputs).numpy()
+    np.testing.assert_allclose(model.embed_texts(texts), expected, atol=1e-5)

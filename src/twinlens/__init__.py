@@ -17,6 +17,7 @@ _HOME = {  # public name: the module it lives in
     "InfoNCELoss": "twinlens.losses",
     "SigmoidLoss": "twinlens.losses",
     "SoftTargetLoss": "twinlens.losses",
+    "SupervisedContrastiveLoss": "twinlens.losses",
     "TripletLoss": "twinlens.losses",
     "ProjectionHead": "twinlens.heads",
     "Heads": "twinlens.model",
@@ -30,6 +31,13 @@ _HOME = {  # public name: the module it lives in
     "zero_shot": "twinlens.zero_shot",
     "evaluate": "twinlens.evaluation",
     "evaluate_run": "twinlens.evaluation",
+    "Query": "twinlens.search",
+    "SearchIndex": "twinlens.search",
+    "add_items": "twinlens.search",
+    "build_index": "twinlens.search",
+    "items_of": "twinlens.search",
+    "open_model": "twinlens.search",
+    "pictures_in": "twinlens.search",
     "open_run": "twinlens.runs",
 }
 

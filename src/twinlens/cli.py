@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command runs, so that `--help` answers at once.
 """
 
-import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from twinlens.cli_parts import ConfigOption, SetOption, stoppable
+from twinlens.cli_search import index_command, search_command
 from twinlens.errors import InputError
 
-INTERRUPTED = 130  # the exit status of a program stopped by Ctrl-C
-READERS = "coco, karpathy, flickr8k, flickr30k, table, folder, scenes"
+READERS = "coco, karpathy, flickr8k, flickr30k, fashion, shopee, table, folder, scenes"
 
 app = typer.Typer(
     help="Train image-text dual encoders and search with them.",
@@ -24,37 +24,9 @@ app = typer.Typer(
     add_completion=False,
 )
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="Experiment file (TOML); without it the built-in scenes."
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE", help="Override a setting: phase1.batch_size=512."
-    ),
-]
-
-
-def _stoppable(command: Callable) -> Callable:
-    """Says what an interrupted command leaves; typer would end it without a word."""
-
-    @functools.wraps(command)
-    def stoppable(**arguments: object) -> None:
-        try:
-            command(**arguments)
-        except KeyboardInterrupt as stop:
-            text = str(stop) or "Interrupted. The same command goes on where it can."
-            Console(stderr=True).print(f"\n{text}", markup=False, soft_wrap=True)
-            raise typer.Exit(INTERRUPTED) from None
-
-    return stoppable
-
 
 @app.command("train")
-@_stoppable
+@stoppable
 def train_command(
     phase: Annotated[
         int,
@@ -94,7 +66,7 @@ def train_command(
 
 
 @app.command("sweep")
-@_stoppable
+@stoppable
 def sweep_command(
     path: Annotated[Path, typer.Argument(help="Sweep file (TOML).")],
     set_: SetOption = None,
@@ -109,13 +81,18 @@ def sweep_command(
 
 
 @app.command("evaluate")
-@_stoppable
+@stoppable
 def evaluate_command(
-    run: Annotated[str, typer.Argument(help="Run folder, or its name.")] = "",
+    run: Annotated[
+        str, typer.Argument(help="Run folder, or its name; with --label an index.")
+    ] = "",
     other: Annotated[
-        str, typer.Argument(help="A second run: compare the two, paired.")
+        str, typer.Argument(help="A second one: compare the two, paired.")
     ] = "",
     split: Annotated[str, typer.Option(help="train, val or test.")] = "",
+    label: Annotated[
+        str, typer.Option(help="Of an index: items alike in this attribute are right.")
+    ] = "",
     zero_shot: Annotated[
         bool, typer.Option("--zero-shot", help="The pair of --config, as it comes.")
     ] = False,
@@ -129,6 +106,11 @@ def evaluate_command(
             "Name a run; or for a pair without training, give --zero-shot and the "
             "--config that names it."
         )
+    if label:
+        from twinlens.search_commands import evaluate_index
+
+        evaluate_index([run, *([other] if other else [])], label, split or "test")
+        return
     from twinlens import commands
 
     if zero_shot:
@@ -142,7 +124,7 @@ def evaluate_command(
 
 
 @app.command("data")
-@_stoppable
+@stoppable
 def data_command(
     reader: Annotated[str, typer.Argument(help=f"Format: {READERS}.")] = "",
     path: Annotated[str, typer.Argument(help="Folder or file of the data set.")] = "",
@@ -174,7 +156,7 @@ def data_command(
 
 
 @app.command("encoders")
-@_stoppable
+@stoppable
 def encoders_command(
     name: Annotated[str, typer.Argument(help="Say more of this one.")] = "",
 ) -> None:
@@ -185,6 +167,10 @@ def encoders_command(
         print_encoder(name)
     else:
         print_encoders()
+
+
+app.command("index")(index_command)
+app.command("search")(search_command)
 
 
 def _door(command: Callable) -> Callable[[], None]:
@@ -215,3 +201,5 @@ evaluate = _door(evaluate_command)
 sweep = _door(sweep_command)
 data = _door(data_command)
 encoders = _door(encoders_command)
+index = _door(index_command)
+search = _door(search_command)

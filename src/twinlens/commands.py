@@ -130,7 +130,7 @@ def train_heads(
 
 
 def _train(experiment: Experiment, config: Config, run: Run) -> None:
-    experiment.check_pooling()
+    train = experiment.pairs("train")  # refuses settings before it encodes anything
     broken = experiment.broken_images
     broken.to_csv(run.folder / "broken_images.csv", index=False)
     if len(broken):
@@ -138,7 +138,6 @@ def _train(experiment: Experiment, config: Config, run: Run) -> None:
             f"Broken pictures left out: {len(broken)}, "
             f"listed in {run.folder / 'broken_images.csv'}"
         )
-    train = experiment.pairs("train")
     splits = set(experiment.table["split"])
     val = experiment.pairs("val") if "val" in splits else None
     if val is None and config.phase1.checkpoint == "best":

@@ -22,6 +22,11 @@ class Embedder:
             lambda rows: head(rows, training=False), input_signature=[signature]
         )
 
+    @property
+    def embedding_dim(self) -> int:
+        """Numbers of an embedding."""
+        return self._head.get_concrete_function().output_shapes[-1]
+
     def __call__(
         self, features: np.ndarray, rows: np.ndarray, average_views: bool = False
     ) -> np.ndarray:

@@ -13,7 +13,7 @@ from twinlens.encoders.random_text import RandomSize
 from twinlens.errors import InputError
 from twinlens.features import Features, encode_images, encode_texts
 from twinlens.model import DualEncoder
-from twinlens.training.pairs import PairFeatures, pair_features
+from twinlens.training.pairs import PairFeatures, check_label, pair_features
 from twinlens.training.raw import RawPairs, raw_pairs
 
 CALIBRATION_PICTURES = 64  # enough for statistics over pictures and places
@@ -118,8 +118,9 @@ class Experiment:
             InputError: the split has fewer than two pictures.
         """
         self.check_pooling()
+        label = self._label(split)  # before anything is encoded
         table = self.table[self.table["split"] == split]
-        pairs = pair_features(table, self.images, self.texts)
+        pairs = pair_features(table, self.images, self.texts, label)
         if len(pairs) < 2:
             counts = self.table.groupby("split")["image_id"].nunique().to_dict()
             raise InputError(
@@ -148,6 +149,21 @@ class Experiment:
         other.__dict__["data"] = self.data
         return other
 
+    def encoders_of(self, model: DualEncoder) -> tuple[ImageEncoder, TextEncoder]:
+        """Picture and text encoder with the towers of a fine-tuned model.
+
+        Args:
+            model: from now on frozen.
+        """
+        found = []
+        for name in ("image", "text"):
+            tower = getattr(model, f"{name}_model")
+            tower.trainable = False
+            encoder = getattr(self, f"{name}_encoder")
+            description = encoder.description | {"weights": weights_digest(tower)}
+            found.append(replace(encoder, model=tower, description=description))
+        return tuple(found)
+
     def seen_by(self, model: DualEncoder, split: str) -> "Experiment":
         """One split of the same data, encoded by a fine-tuned model.
 
@@ -158,20 +174,22 @@ class Experiment:
         other = Experiment(self.config)
         table = self.table[self.table["split"] == split]
         other.__dict__["data"] = replace(self.data, table=table)
-        for name in ("image", "text"):
-            tower = getattr(model, f"{name}_model")
-            tower.trainable = False
-            encoder = getattr(self, f"{name}_encoder")
-            description = encoder.description | {"weights": weights_digest(tower)}
-            other.__dict__[f"{name}_encoder"] = replace(
-                encoder, model=tower, description=description
-            )
+        encoders = self.encoders_of(model)
+        other.__dict__["image_encoder"], other.__dict__["text_encoder"] = encoders
         return other
 
     def raw_pairs(self, split: str) -> RawPairs:
         """The pairs of one split as files and texts, without broken pictures."""
+        label = self._label(split)
         table = self.table[self.table["split"] == split]
-        return raw_pairs(table, self.broken_images["image_id"])
+        return raw_pairs(table, self.broken_images["image_id"], label)
+
+    def _label(self, split: str) -> str:
+        """The attribute that makes pairs right answers of each other in training."""
+        label = self.config.loss.positives if split == "train" else ""
+        if label:
+            check_label(self.table, label)
+        return label
 
     def _refuse_too_many_broken(self, features: Features, paths: dict) -> None:
         broken = [row for row, error in enumerate(features.errors) if error]

@@ -6,6 +6,7 @@ picture and rows of the same text are never each other's negatives.
 Call arguments of every loss:
     y_true: `(batch, 2)` integers: the picture's id and the text's id of each pair.
         Equal ids mark captions of one picture, or one text used twice.
+        `SupervisedContrastiveLoss` also wants a label's number (see there).
     y_pred: `(batch, batch)` float logits; row `i`, column `j` scores picture `i`
         against caption `j`, so the pairs lie on the diagonal. `SoftTargetLoss`
         also wants the similarities inside each tower (see there).
@@ -16,6 +17,8 @@ import math
 import keras
 from keras import ops
 
+from twinlens.errors import InputError
+
 MASKED = -1e9  # a logit of exactly zero probability in float32
 
 
@@ -23,11 +26,12 @@ def same_rows(ids):
     """Which rows show the same picture or the same text.
 
     Args:
-        ids: `(batch, 2)` integers.
+        ids: `(batch, 2)` integers, or more columns, which do not count.
 
     Returns:
         `(batch, batch)` boolean; the diagonal is true.
     """
+    ids = ids[:, :2]
     equal = ops.equal(ids[:, None, :], ids[None, :, :])
     return ops.any(equal, axis=-1)
 
@@ -40,10 +44,17 @@ def _others(ids):
     )
 
 
+def _cross_entropy(targets, logits):
+    """`(batch,)` nats, of `(batch, batch)` shares of the right answers in each row."""
+    log_probability = logits - ops.logsumexp(logits, axis=1, keepdims=True)
+    return -ops.sum(targets * log_probability, axis=1)
+
+
 class _PairLoss(keras.losses.Loss):
     """What the losses share: a start temperature, float32, the mean over pairs."""
 
     needs_similarities = False  # whether y_pred carries the towers' own similarities
+    needs_labels = False  # whether y_true carries a third column: the label
     learns_temperature = True
     initial_bias = None  # a learned bias on the logits, where a loss wants one
 
@@ -111,6 +122,52 @@ class InfoNCELoss(_PairLoss):
 
 
 @keras.saving.register_keras_serializable(package="twinlens")
+class SupervisedContrastiveLoss(_PairLoss):
+    """InfoNCE with several right answers: every pair of the same label is one.
+
+    Each image is to pick all captions of its label, in equal shares, and each
+    caption all images. Rows of the same picture or text whose labels differ are
+    masked: neither target nor negative. With as many labels as pairs it is InfoNCE.
+
+    Call arguments:
+        y_true: `(batch, 3)` integers: picture, text and label of each pair.
+
+    Returns:
+        `(batch,)` loss in nats, averaged by Keras: the mean over the row's right
+        answers, outside of the logarithm. A model that cannot tell pairs apart
+        scores `log(batch)`; the best one the mean logarithm of how many are right.
+
+    Reference:
+        Khosla et al. 2020, https://arxiv.org/abs/2004.11362, equation 2 (L_out);
+        between pictures and texts: Yang et al. 2022, https://arxiv.org/abs/2204.03610.
+    """
+
+    needs_labels = True
+
+    def __init__(self, temperature: float = 0.07, name: str = "supervised") -> None:
+        super().__init__(temperature, name)
+
+    def call(self, y_true, y_pred):
+        """`(batch,)` loss in nats."""
+        columns = y_true.shape[-1]
+        if columns not in (3, None):  # None: gathered from replicas
+            raise InputError(
+                f"The loss {self.name!r} was given {columns} columns of ids; "
+                "expected picture, text and label. Name the attribute that holds the "
+                "label: loss.positives."
+            )
+        labels = y_true[:, 2]
+        right = ops.equal(labels[:, None], labels[None, :])
+        masked = ops.logical_and(_others(y_true), ops.logical_not(right))
+        logits = ops.where(masked, MASKED, ops.cast(y_pred, "float32"))
+        shares = ops.cast(right, "float32")
+        shares = shares / ops.sum(shares, axis=1, keepdims=True)
+        by_image = _cross_entropy(shares, logits)
+        by_text = _cross_entropy(shares, ops.transpose(logits))
+        return (by_image + by_text) / 2
+
+
+@keras.saving.register_keras_serializable(package="twinlens")
 class SigmoidLoss(_PairLoss):
     """Each cell of the batch is its own yes-or-no question.
 
@@ -172,15 +229,11 @@ class SoftTargetLoss(_PairLoss):
         parts = ops.split(ops.cast(y_pred, "float32"), 3, axis=1)
         logits, images, texts = (ops.where(masked, MASKED, part) for part in parts)
         alike = ops.stop_gradient((images + texts) / (2 * self.temperature))
-        by_image = self._cross_entropy(ops.softmax(alike, axis=1), logits)
-        by_text = self._cross_entropy(
+        by_image = _cross_entropy(ops.softmax(alike, axis=1), logits)
+        by_text = _cross_entropy(
             ops.softmax(ops.transpose(alike), axis=1), ops.transpose(logits)
         )
         return (by_image + by_text) / 2
-
-    def _cross_entropy(self, targets, logits):
-        log_probability = logits - ops.logsumexp(logits, axis=1, keepdims=True)
-        return -ops.sum(targets * log_probability, axis=1)
 
 
 @keras.saving.register_keras_serializable(package="twinlens")

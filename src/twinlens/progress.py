@@ -59,6 +59,8 @@ class Progress:
         self.note = note or self.note
         if self.console.is_terminal:
             self._draw_bar()
+        elif self.done >= self.total:
+            return  # the last line comes at the end
         elif time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
             self._print_line()

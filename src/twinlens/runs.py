@@ -20,6 +20,8 @@ NOT_COMPARED = (
     "runs",
     "models",
     "evaluation.",
+    "index.",
+    "search.",
 )  # settings that leave the training as it is
 
 

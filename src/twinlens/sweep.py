@@ -16,8 +16,7 @@ from twinlens.quiet import import_tensorflow
 import_tensorflow()
 
 from twinlens import commands  # noqa: E402
-from twinlens.config import Config, load_config  # noqa: E402
-from twinlens.config.settings import Section, setting  # noqa: E402
+from twinlens.config import Config, Section, load_config, setting  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
 from twinlens.evaluation import metric_names  # noqa: E402
 from twinlens.experiment import Experiment  # noqa: E402

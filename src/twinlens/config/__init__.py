@@ -6,6 +6,10 @@ from twinlens.config.files import differences as differences
 from twinlens.config.files import load_config as load_config
 from twinlens.config.files import override as override
 from twinlens.config.files import to_toml as to_toml
+from twinlens.config.search import IndexSettings as IndexSettings
+from twinlens.config.search import SearchSettings as SearchSettings
+from twinlens.config.section import Section as Section
+from twinlens.config.section import setting as setting
 from twinlens.config.settings import CacheSettings as CacheSettings
 from twinlens.config.settings import Config as Config
 from twinlens.config.settings import DataSettings as DataSettings

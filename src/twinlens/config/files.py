@@ -49,10 +49,18 @@ def override(config: Config, overrides: list[str]) -> Config:
 def config_from(values: dict[str, Any], source: str) -> Config:
     """Checked settings from nested plain values; `source` is named in errors."""
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         lines = [_explain(problem) for problem in error.errors()]
         raise InputError(f"{source}: " + "\n".join(lines)) from None
+    name, positives = config.loss.name, config.loss.positives
+    if (name == "supervised") != bool(positives):
+        raise InputError(
+            f"{source}: loss.name is {name!r}, but loss.positives is {positives!r}. "
+            "Pairs of one label are right answers with both loss.name='supervised' "
+            "and loss.positives=ATTRIBUTE; set the other one too, or neither."
+        )
+    return config
 
 
 def to_toml(config: Config) -> str:

@@ -1,21 +1,11 @@
 """Every setting with its default, unit and reason, in one place."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import model_validator
 
-
-class Section(BaseModel):
-    """A group of settings. Unknown names are errors, values are checked."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False
-    )
-
-
-def setting(default: Any, description: str, **limits: Any) -> Any:
-    """A default with its explanation, which is also its comment in `config.toml`."""
-    return Field(default, description=description, **limits)
+from twinlens.config.search import IndexSettings, SearchSettings
+from twinlens.config.section import Section, setting
 
 
 class DataSettings(Section):
@@ -142,8 +132,11 @@ class HeadSettings(Section):
 class LossSettings(Section):
     """What training makes small."""
 
-    name: Literal["info_nce", "sigmoid", "soft_target", "triplet"] = setting(
-        "info_nce", "InfoNCE (CLIP), sigmoid (SigLIP), soft targets, triplet (VSE++)"
+    name: Literal["info_nce", "supervised", "sigmoid", "soft_target", "triplet"] = (
+        setting("info_nce", "CLIP, SupCon, SigLIP, soft targets, triplet (VSE++)")
+    )
+    positives: str = setting(
+        "", "supervised: attribute whose equal values make pairs right answers"
     )
     temperature: float = setting(
         0.07, "at the start, learned from there (CLIP); sigmoid: 0.1", gt=0.0, le=10
@@ -279,6 +272,8 @@ class Config(Section):
     phase1: Phase1Settings = Phase1Settings()
     phase2: Phase2Settings = Phase2Settings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    index: IndexSettings = IndexSettings()
+    search: SearchSettings = SearchSettings()
 
     @model_validator(mode="after")
     def _set_pair(self) -> "Config":

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from twinlens.data.readers.source import NUMBER, PLACE, Problem, as_text
+from twinlens.data.readers.source import GROUP, NUMBER, PLACE, Problem, as_text
 from twinlens.data.splits import SPLITS, standard_name
 from twinlens.errors import InputError
 
@@ -17,7 +17,7 @@ from twinlens.errors import InputError
 def tidy(rows: pd.DataFrame) -> pd.DataFrame:
     """Text everywhere, white space in captions as single spaces, a place for each row.
 
-    Case and punctuation stay as they are.
+    Case and punctuation stay as they are, and so do nullable integers.
     """
     rows = rows.reset_index(drop=True)
     if PLACE not in rows:
@@ -28,6 +28,8 @@ def tidy(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_texts(cells: pd.Series) -> pd.Series:
+    if isinstance(cells.dtype, pd.Int64Dtype):
+        return cells
     # Half a million texts need a quarter of a second each to be looked at again.
     is_text = isinstance(cells.dtype, pd.StringDtype) and not cells.hasnans
     return cells if is_text else cells.map(as_text).astype("str")
@@ -72,15 +74,19 @@ def count_duplicates(rows: pd.DataFrame, problems: list[Problem]) -> None:
 
 
 def refuse_ambiguous_pictures(rows: pd.DataFrame) -> None:
-    """One id is one file, one file one id, one picture in one split.
+    """One id is one file, one file one id or one group, one picture in one split.
 
     Raises:
         InputError: names the picture and both rows.
     """
     remedy = "Ids must be unique: correct one of them."
     _refuse_two(rows, "image_id", "image_path", "Picture id", "two files", remedy)
-    remedy = "It would be its own rival in search: give it one id, or none at all."
-    _refuse_two(rows, "image_path", "image_id", "Picture", "two ids", remedy)
+    if GROUP in rows:
+        remedy = "It could be tested on what it was trained on: join the groups."
+        _refuse_two(rows, "image_path", GROUP, "Picture", "two groups", remedy)
+    else:
+        remedy = "It would be its own rival in search: give it one id, or none at all."
+        _refuse_two(rows, "image_path", "image_id", "Picture", "two ids", remedy)
     if "split" in rows:
         remedy = "It would be tested on what it was trained on: correct one of them."
         _refuse_two(rows, "image_id", "split", "Picture", "two splits", remedy)
@@ -125,12 +131,13 @@ def drop_missing_files(rows: pd.DataFrame, problems: list[Problem]) -> pd.DataFr
     Raises:
         InputError: not a single picture is there.
     """
-    pictures = rows.drop_duplicates("image_path")
-    missing = missing_files(pictures["image_path"])
-    if missing and len(missing) == len(pictures):
+    pictures = rows.drop_duplicates("image_id")
+    files = pictures["image_path"].unique()
+    missing = missing_files(files)
+    if missing and len(missing) == len(files):
         row = pictures.iloc[0]
         raise InputError(
-            f"None of the {len(pictures):,} picture files exists; the first is "
+            f"None of the {len(files):,} picture files exists; the first is "
             f"{row['image_path']} ({_where(row)}). Name the folder that holds the "
             "pictures with `images` (data.images)."
         )

@@ -18,8 +18,8 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from twinlens.data import decoders, image_problems
 from twinlens.data import image_headers as headers
-from twinlens.data import image_problems
 from twinlens.data.segmentation import Segment
 from twinlens.errors import BrokenImageError
 
@@ -54,11 +54,11 @@ def decode(
     with tf.control_dependencies([tf.debugging.Assert(reason == "", [reason])]):
         contents = tf.identity(contents)  # nothing below starts before the check
     branches = [
-        lambda: _decode_jpeg(contents, enough),
-        lambda: _decode_png(contents),
-        lambda: _decode_gif(contents),
-        lambda: _decode_bmp(contents),
-        lambda: _decode_webp(contents),
+        lambda: decoders.decode_jpeg(contents, enough),
+        lambda: decoders.decode_png(contents),
+        lambda: decoders.decode_gif(contents),
+        lambda: decoders.decode_bmp(contents),
+        lambda: decoders.decode_webp(contents),
     ]
     image = tf.switch_case(headers.kind_of(contents), branches)
     image = tf.ensure_shape(image, (None, None, 3))
@@ -108,30 +108,42 @@ def prepare(
 
 
 def load(
-    path: str | Path,
+    source: str | Path | bytes,
     size: int,
     resize: Resize = "stretch",
     segment: Segment | None = None,
 ) -> np.ndarray:
     """`(size, size, 3)` float32 in 0…255 from a file; safe to call from threads.
 
+    Args:
+        source: the file, or its bytes.
+        size: pixels a side.
+        resize: see `fit`.
+        segment: what cuts the picture out before, where anything does.
+
     Raises:
         BrokenImageError: the file cannot be read or decoded. The message names it,
             the reason and what to do.
     """
-    try:
-        contents = Path(path).read_bytes()
-    except OSError as error:
-        raise BrokenImageError(
-            f"{path}: the file cannot be read ({error.strerror}). Check the path."
-        ) from error
+    contents, path = source, "the picture"
+    if not isinstance(source, bytes):
+        contents, path = _read(source), source
     try:
         return prepare(tf.constant(contents), size, resize, segment).numpy()
     except tf.errors.OpError as error:
         if segment is not None:
-            load(path, size, resize)  # raises if it is the picture's fault
+            load(source, size, resize)  # raises if it is the picture's fault
             raise
         raise BrokenImageError(f"{path}: {_reason(error, contents)}") from error
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BrokenImageError(
+            f"{path}: the file cannot be read ({error.strerror}). Check the path."
+        ) from error
 
 
 def augment(
@@ -192,76 +204,6 @@ def _reason(error: tf.errors.OpError, contents: bytes) -> str:
         f"the {kind} data are damaged or cut short ({len(contents):,} bytes). "
         "Get the file again, or leave it out."
     )
-
-
-def _decode_jpeg(contents: tf.Tensor, enough: int) -> tf.Tensor:
-    def at(ratio: int) -> Callable[[], tf.Tensor]:
-        return lambda: tf.io.decode_jpeg(
-            contents, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE"
-        )
-
-    if enough:
-        side = tf.reduce_min(tf.io.extract_jpeg_shape(contents)[:2])
-        halvings = tf.reduce_sum(tf.cast(side // [2, 4, 8] >= enough, tf.int32))
-        image = tf.switch_case(halvings, [at(1), at(2), at(4), at(8)])
-    else:
-        image = at(1)()
-    orientation = headers.orientation(contents)
-    return tf.cond(orientation > 1, lambda: _turn(image, orientation), lambda: image)
-
-
-def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Upright picture: each of the eight ways is a transposition and two flips."""
-    image = tf.cond(
-        orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image
-    )
-    mirrored = tf.reduce_any(orientation == [2, 3, 6, 7])
-    image = tf.cond(mirrored, lambda: image[:, ::-1], lambda: image)
-    upside_down = tf.reduce_any(orientation == [3, 4, 7, 8])
-    return tf.cond(upside_down, lambda: image[::-1], lambda: image)
-
-
-def _decode_png(contents: tf.Tensor) -> tf.Tensor:
-    """Asks for transparency only where it is: else TensorFlow may invent some."""
-    return tf.cond(
-        headers.png_has_alpha(contents),
-        lambda: _on_white(tf.io.decode_png(contents, channels=4)),
-        lambda: tf.io.decode_png(contents, channels=3),
-    )
-
-
-def _decode_gif(contents: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_gif(headers.gif_still(contents))[0]
-
-
-def _decode_bmp(contents: tf.Tensor) -> tf.Tensor:
-    """Without the fourth channel, which is filling in most files, not transparency."""
-    pixels = tf.io.decode_bmp(contents)
-
-    def coloured() -> tf.Tensor:
-        palette = headers.bmp_palette(contents)
-        return tf.gather(palette, tf.cast(pixels[..., 0], tf.int32))
-
-    is_palette = headers.bmp_bits(contents) == 8
-    return tf.cond(is_palette, coloured, lambda: pixels[..., :3])
-
-
-def _decode_webp(contents: tf.Tensor) -> tf.Tensor:
-    frame = tf.image.decode_webp(headers.webp_still(contents))[0]
-    has_alpha = tf.shape(frame)[-1] == 4
-    return tf.cond(has_alpha, lambda: _on_white(frame), lambda: frame[..., :3])
-
-
-def _on_white(image: tf.Tensor) -> tf.Tensor:
-    """`(height, width, 4)` uint8 with transparency to `(height, width, 3)`."""
-    colour, alpha = image[..., :3], image[..., 3:]
-
-    def blended() -> tf.Tensor:
-        share = tf.cast(alpha, tf.float32) / 255.0
-        white = tf.cast(colour, tf.float32) * share + 255.0 * (1.0 - share)
-        return tf.cast(tf.round(white), tf.uint8)
-
-    return tf.cond(tf.reduce_min(alpha) < 255, blended, lambda: colour)
 
 
 def _resize(image: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:

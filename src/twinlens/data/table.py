@@ -10,7 +10,7 @@ import pandas as pd
 
 from twinlens.data import checks
 from twinlens.data.readers import READERS
-from twinlens.data.readers.source import NUMBER, PLACE, ReaderOptions, Source
+from twinlens.data.readers.source import GROUP, NUMBER, PLACE, ReaderOptions, Source
 from twinlens.data.readers.source import Problem as Problem
 from twinlens.data.splits import SPLITS as SPLITS
 from twinlens.data.splits import hash_split, keep_images
@@ -24,8 +24,8 @@ class CaptionData:
     """A caption table, and what was wrong with its source.
 
     Args:
-        table: `COLUMNS`, then the source's attributes, all text, in the source's
-            order; `split` is one of `SPLITS`; every picture file exists.
+        table: `COLUMNS`, then the source's attributes in its order, all text or
+            nullable integers; `split` is one of `SPLITS`; every picture file exists.
         problems: what was counted on the way.
         source: reader and path in words.
     """
@@ -71,12 +71,14 @@ def load(
     source = _reader(reader)(Path(path), options)
     rows, problems = _checked(source, f"{reader} {path}")
     if "split" not in rows:
-        ids = rows["image_id"].unique()
-        drawn = dict(zip(ids, hash_split(ids, split_fractions), strict=True))
-        rows = rows.assign(split=rows["image_id"].map(drawn))
+        keys = rows[GROUP if GROUP in rows else "image_id"]
+        names = keys.unique()
+        drawn = dict(zip(names, hash_split(names, split_fractions), strict=True))
+        rows = rows.assign(split=keys.map(drawn))
     if max_images is not None:
         rows = keep_images(rows, max_images)
-    attributes = [name for name in rows if name not in (*COLUMNS, PLACE, NUMBER)]
+    own = (*COLUMNS, PLACE, NUMBER, GROUP)
+    attributes = [name for name in rows if name not in own]
     table = rows[[*COLUMNS, *attributes]].reset_index(drop=True)
     return CaptionData(table, problems, f"{reader} reader, {path}")
 

@@ -9,6 +9,8 @@ Example:
     ```
 """
 
+from .groups import best_threshold as best_threshold
+from .groups import group_f1 as group_f1
 from .labels import LabelMetrics as LabelMetrics
 from .labels import label_metrics as label_metrics
 from .labels import top_k_label_metrics as top_k_label_metrics

@@ -1,5 +1,6 @@
 """Pictures for people: upright, on white, and sheets of them with captions."""
 
+import io
 import math
 import textwrap
 from pathlib import Path
@@ -29,13 +30,14 @@ def draw_samples(table: pd.DataFrame, path: Path, count: int = 12) -> None:
     figure.savefig(path, format="png")
 
 
-def open_picture(path: str | Path, size: int) -> Image.Image | None:
-    """The picture upright, over white, at most `size` pixels a side.
+def open_picture(source: str | Path | bytes, size: int) -> Image.Image | None:
+    """A file or its bytes upright, over white, at most `size` pixels a side.
 
     `None` if the file is not there any more, or is none.
     """
     try:
-        with Image.open(path) as file:
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(opened) as file:
             file.draft("RGB", (size, size))  # a JPEG is decoded smaller at once
             picture = ImageOps.exif_transpose(file)
             picture.thumbnail((size, size))

@@ -19,6 +19,7 @@ def build_loss(settings: LossSettings) -> keras.losses.Loss:
         "info_nce": lambda: losses.InfoNCELoss(
             settings.temperature, settings.label_smoothing
         ),
+        "supervised": lambda: losses.SupervisedContrastiveLoss(settings.temperature),
         "sigmoid": lambda: losses.SigmoidLoss(settings.temperature),
         "soft_target": lambda: losses.SoftTargetLoss(settings.temperature),
         "triplet": lambda: losses.TripletLoss(settings.margin, settings.hardest),

@@ -172,7 +172,9 @@ class FineTuner:
 
         images, texts = self._towers
         tokens = {name: spec(each, tf.int32) for name, each in texts.input.items()}
-        inputs, ids = (spec(images.input), tokens), tf.TensorSpec([None, 2], tf.int32)
+        columns = 3 if self.loss.needs_labels else 2
+        inputs = (spec(images.input), tokens)
+        ids = tf.TensorSpec([None, columns], tf.int32)
         features = (spec(images.output), spec(texts.output))
         return (inputs, features, ids), (*inputs, ids)
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from twinlens.model import Heads
-from twinlens.training.pairs import Epoch, PairFeatures
+from twinlens.training.pairs import Epoch, PairFeatures, pair_ids
 
 CALL_PAIRS = 65_536  # trained in one call, a few seconds: Ctrl-C waits for its end
 ALIGNMENT = 64  # bytes; TensorFlow aborts on tensors that start elsewhere
@@ -81,7 +81,7 @@ class HeadTrainer:
             weight.assign(average)
             average.assign(value)
 
-    def _many_steps(self, images, texts, image_rows, text_rows, pictures, count):
+    def _many_steps(self, images, texts, image_rows, text_rows, ids, count):
         """`count` steps on `(steps, batch)` rows → the sum of the steps' losses."""
         total = tf.constant(0.0)
         for step in tf.range(count):
@@ -89,8 +89,7 @@ class HeadTrainer:
                 tf.gather(images, image_rows[step]),
                 tf.gather(texts, text_rows[step]),
             )
-            ids = tf.stack([pictures[step], text_rows[step]], axis=-1)
-            total += self._one_step(features, ids)
+            total += self._one_step(features, ids[step])
         return total
 
     def _one_step(self, features, ids):
@@ -142,20 +141,21 @@ def _aligned(rows: np.ndarray) -> np.ndarray:
 def _calls(pairs: PairFeatures, epoch: Epoch) -> Iterator[tuple]:
     """Arguments of one call after another, all of the same shape: compiled once.
 
-    Yields `image_rows`, `text_rows` and `pictures`, each `(steps, batch)` int32, and
-    how many of the steps count.
+    Yields `image_rows` and `text_rows`, each `(steps, batch)` int32, `ids` as
+    `pair_ids` gives them, and how many of the steps count.
     """
     steps, batch_size = epoch.pictures.shape
     size = min(steps, max(1, CALL_PAIRS // batch_size))
     image_rows = pairs.image_rows[epoch.pictures] * pairs.views + epoch.views
+    ids = pair_ids(pairs, epoch.pictures, epoch.text_rows)
     for start in range(0, steps, size):
         count = min(size, steps - start)
         yield (
             *(
-                np.resize(rows[start : start + count], (size, batch_size)).astype(
+                np.resize(rows[start : start + count], (size, *rows.shape[1:])).astype(
                     np.int32
                 )
-                for rows in (image_rows, epoch.text_rows, epoch.pictures)
+                for rows in (image_rows, epoch.text_rows, ids)
             ),
             np.int32(count),
         )

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from twinlens.data.readers.source import as_text
+from twinlens.data.table import COLUMNS
 from twinlens.errors import InputError
 from twinlens.features import Features
 
@@ -25,6 +27,7 @@ class PairFeatures:
         first_caption: `(pictures + 1,)`: the captions of picture `i` are
             `text_rows[first_caption[i]:first_caption[i + 1]]`.
         image_ids: `(pictures,)` the pictures' names.
+        labels: `(pictures,)` numbers of their labels, for losses that want them.
     """
 
     images: np.ndarray
@@ -33,6 +36,7 @@ class PairFeatures:
     text_rows: np.ndarray
     first_caption: np.ndarray
     image_ids: np.ndarray
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.image_rows)
@@ -49,11 +53,12 @@ class PairFeatures:
 
 
 def pair_features(
-    table: pd.DataFrame, images: Features, texts: Features
+    table: pd.DataFrame, images: Features, texts: Features, label: str = ""
 ) -> PairFeatures:
     """The pairs of a caption table whose picture and caption both have features.
 
     Pictures stand in the order of the table, captions in the order of pictures.
+    `label` names the attribute that labels them, if any.
     """
     image_rows = images.rows(table["image_id"].to_numpy(dtype=object))
     text_rows = texts.rows(table["caption"].to_numpy(dtype=object))
@@ -68,7 +73,38 @@ def pair_features(
         text_rows=text_rows[good][order],
         first_caption=first_rows,
         image_ids=names,
+        labels=label_numbers(table[good], label) if label else None,
     )
+
+
+def label_numbers(table: pd.DataFrame, label: str) -> np.ndarray:
+    """`(pictures,)` numbers, equal where the pictures' labels are.
+
+    Pictures stand in the order of the table, each with the label of its first row.
+    One without a label has a number of its own.
+
+    Raises:
+        InputError: the table has no such attribute.
+    """
+    check_label(table, label)
+    labels = table.drop_duplicates("image_id")[label].map(as_text)
+    numbers, names = pd.factorize(labels)
+    own = len(names) + np.arange(len(numbers))
+    return np.where(labels == "", own, numbers)
+
+
+def check_label(table: pd.DataFrame, label: str) -> None:
+    """Refuses a label that the table does not have.
+
+    Raises:
+        InputError: names the attributes that there are.
+    """
+    attributes = list(table.columns[len(COLUMNS) :])
+    if label not in attributes:
+        raise InputError(
+            f"loss.positives is {label!r}, which is no attribute of this data. Its "
+            f"attributes: {', '.join(attributes) or 'none'}. Name one of them."
+        )
 
 
 @dataclass(frozen=True)
@@ -83,6 +119,7 @@ class Epoch:
 class Pairs(Protocol):
     """What an order is drawn from; see `PairFeatures`."""
 
+    labels: np.ndarray | None
     text_rows: np.ndarray
     first_caption: np.ndarray
     views: int
@@ -93,6 +130,23 @@ class Pairs(Protocol):
     def picture_of_caption(self) -> np.ndarray:
         """`(captions,)` the position of each caption's picture."""
         ...
+
+
+def pair_ids(pairs: Pairs, pictures: np.ndarray, text_rows: np.ndarray) -> np.ndarray:
+    """Picture, text and, where there are labels, label of each pair: for the loss.
+
+    Args:
+        pairs: which have the labels.
+        pictures: of any shape `(…)`: their positions.
+        text_rows: of the same shape.
+
+    Returns:
+        `(…, 2)` or `(…, 3)` int32.
+    """
+    columns = [pictures, text_rows]
+    if pairs.labels is not None:
+        columns.append(pairs.labels[pictures])
+    return np.stack(columns, axis=-1).astype(np.int32)
 
 
 def epoch_order(

@@ -13,7 +13,7 @@ from twinlens.config import Phase2Settings
 from twinlens.data import images
 from twinlens.data.segmentation import Segment
 from twinlens.encoders import ImageEncoder, TextEncoder
-from twinlens.training.pairs import Epoch
+from twinlens.training.pairs import Epoch, label_numbers, pair_ids
 
 AHEAD = 2  # batches that wait, so that the networks never do
 ANY_ASPECT = (3 / 4, 4 / 3)  # of a crop, relative to the picture's
@@ -31,6 +31,7 @@ class RawPairs:
         text_rows: `(captions,)` the text of each caption, grouped by picture.
         first_caption: `(pictures + 1,)`: the captions of picture `i` are
             `text_rows[first_caption[i]:first_caption[i + 1]]`.
+        labels: `(pictures,)` numbers of their labels, for losses that want them.
     """
 
     image_ids: np.ndarray
@@ -38,6 +39,7 @@ class RawPairs:
     texts: np.ndarray
     text_rows: np.ndarray
     first_caption: np.ndarray
+    labels: np.ndarray | None = None
     views = 1
 
     def __len__(self) -> int:
@@ -49,11 +51,13 @@ class RawPairs:
         return np.repeat(np.arange(len(self)), np.diff(self.first_caption))
 
 
-def raw_pairs(table: pd.DataFrame, broken: Iterable[str] = ()) -> RawPairs:
+def raw_pairs(
+    table: pd.DataFrame, broken: Iterable[str] = (), label: str = ""
+) -> RawPairs:
     """The pairs of a caption table, without broken pictures.
 
     Pictures stand in the order of the table, captions in the order of pictures, as
-    in `pair_features`.
+    in `pair_features`; `label` names the attribute that labels them, if any.
     """
     table = table[~table["image_id"].isin(list(broken))]
     pictures, names = pd.factorize(table["image_id"].to_numpy(dtype=object))
@@ -61,7 +65,8 @@ def raw_pairs(table: pd.DataFrame, broken: Iterable[str] = ()) -> RawPairs:
     first_rows = np.searchsorted(pictures[order], np.arange(len(names) + 1))
     text_rows, texts = pd.factorize(table["caption"].to_numpy(dtype=object))
     paths = table["image_path"].to_numpy(dtype=object)[order][first_rows[:-1]]
-    return RawPairs(names, paths, texts, text_rows[order], first_rows)
+    labels = label_numbers(table, label) if label else None
+    return RawPairs(names, paths, texts, text_rows[order], first_rows, labels)
 
 
 class Batch(NamedTuple):
@@ -70,7 +75,8 @@ class Batch(NamedTuple):
     Attributes:
         pixels: `(batch, size, size, 3)` float32, 0…255.
         tokens: what the text model takes, each `(batch, length)` int32.
-        ids: `(batch, 2)` int32: picture and text of each pair, as losses want them.
+        ids: `(batch, 2)` or `(batch, 3)` int32, as the loss wants them: picture, text
+            and perhaps label of each pair.
     """
 
     pixels: tf.Tensor
@@ -127,7 +133,7 @@ class RawBatches:
         rows = (
             self.pairs.paths[pictures].astype(str),
             self.pairs.texts[text_rows].astype(str),
-            np.stack([pictures, text_rows], axis=1).astype(np.int32),
+            pair_ids(self.pairs, pictures, text_rows),
             seeds.astype(np.int32),
         )
         data = tf.data.Dataset.from_tensor_slices(rows)

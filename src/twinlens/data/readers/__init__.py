@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from twinlens.data.readers.coco import coco
+from twinlens.data.readers.fashion import fashion
 from twinlens.data.readers.flickr import flickr8k, flickr30k
 from twinlens.data.readers.folder import folder
 from twinlens.data.readers.karpathy import karpathy
 from twinlens.data.readers.plain import table
+from twinlens.data.readers.shopee import shopee
 from twinlens.data.readers.source import ReaderOptions, Source
 
 
@@ -27,6 +29,8 @@ READERS: dict[str, Callable[[Path, ReaderOptions], Source]] = {
     "karpathy": karpathy,
     "flickr8k": flickr8k,
     "flickr30k": flickr30k,
+    "fashion": fashion,
+    "shopee": shopee,
     "table": table,
     "folder": folder,
     "scenes": scenes,

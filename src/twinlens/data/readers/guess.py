@@ -15,6 +15,8 @@ _FOLDER_SIGNS = (  # pattern inside the folder, reader; the surest first
     ("results_20130124.token", "flickr30k"),
     ("results.csv", "flickr30k"),
     ("captions.txt", "flickr8k"),
+    ("styles.csv", "fashion"),
+    ("train_images", "shopee"),
 )
 
 
@@ -63,6 +65,10 @@ def _of_file(file: Path) -> str:
         return "coco"
     if first == "image,caption":
         return "flickr8k"
+    if first.startswith("id,gender,masterCategory,"):
+        return "fashion"
+    if first.startswith("posting_id,"):
+        return "shopee"
     return "table" if file.suffix.lower() in TABLE_SUFFIXES else ""
 
 

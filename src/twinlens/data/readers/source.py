@@ -20,6 +20,7 @@ from twinlens.data.readers.guess import advice
 from twinlens.errors import InputError
 
 PLACE, NUMBER = "_place", "_number"  # columns that say where a row comes from
+GROUP = "_group"  # column that says which rows belong together
 MALFORMED = "malformed row"
 
 
@@ -45,8 +46,10 @@ class Source:
     Args:
         rows: one per caption: `image_id`, `image_path` (empty where the picture is
             unknown), `caption`; `split` only if the source has splits, empty where
-            it leaves a picture out; attributes; and, to name a row in an error,
-            `PLACE` (`"captions.txt, row"`) and `NUMBER` (17).
+            it leaves a picture out; attributes, which become text unless they are
+            nullable integers (`Int64`); and, to name a row in an error, `PLACE`
+            (`"captions.txt, row"`) and `NUMBER` (17). `GROUP` where rows of several
+            pictures have to be in one split; these may have one file in common.
         problems: what only the reader can see, such as malformed rows.
         pictures: id → where, of pictures known without their captions.
     """
@@ -169,6 +172,25 @@ def read_delimited(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]
             f"{file}, row {rows.line_num}: not valid CSV ({error}). A quotation mark "
             "inside a quoted text is written twice."
         ) from None
+
+
+def rows_below(
+    file: Path, header: Sequence[str], reader: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a comma-separated file below its header; see `read_delimited`.
+
+    Raises:
+        InputError: the header is another one.
+    """
+    rows = read_delimited(file, ",")
+    _, found = next(rows, (1, []))
+    if [name.strip() for name in found] != list(header):
+        raise InputError(
+            f"{file}, row 1: the columns are {', '.join(found) or 'none'}; expected "
+            f"{', '.join(header)}. Correct the header, or choose another reader."
+            + advice(file, reader)
+        )
+    return rows
 
 
 def as_text(value: Any) -> str:

@@ -1,0 +1,117 @@
+"""`index` and `search` on the command line."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinlens.cli_parts import SetOption, stoppable
+from twinlens.errors import InputError
+
+RunOption = Annotated[
+    str, typer.Option("--run", help="Run folder, or its name: the model that embeds.")
+]
+
+
+@stoppable
+def index_command(
+    run: RunOption = "",
+    index: Annotated[
+        str, typer.Option("--index", help="Index folder; by default RUN/index.")
+    ] = "",
+    data: Annotated[
+        str, typer.Option(help="Another data set than the run's: folder or file.")
+    ] = "",
+    reader: Annotated[str, typer.Option(help="Format of --data.")] = "",
+    pictures: Annotated[
+        str, typer.Option(help="A folder of pictures without captions, instead.")
+    ] = "",
+    split: Annotated[str, typer.Option(help="Only train, val or test.")] = "",
+    add: Annotated[
+        bool, typer.Option("--add", help="Add the data to the index that is there.")
+    ] = False,
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Take an item out.")
+    ] = None,
+    near_duplicates: Annotated[
+        float, typer.Option(help="List groups of items at least this alike: 0.95.")
+    ] = 0.0,
+    tune: Annotated[
+        str,
+        typer.Option(
+            metavar="LABEL",
+            help="Choose weights on the val split by precision of this attribute.",
+        ),
+    ] = "",
+    set_: SetOption = None,
+) -> None:
+    """Embed a collection and make it searchable; change and check an index."""
+    from twinlens import search_commands
+
+    if not (run or index):
+        raise InputError("Name the model with --run, or an index with --index.")
+    overrides = list(set_ or [])
+    overrides += [f"data.path={data!r}"] if data else []
+    overrides += [f"data.reader={reader!r}"] if reader else []
+    folder = search_commands.index_folder(run, index)
+    if remove:
+        search_commands.remove_items(folder, remove)
+    elif near_duplicates:
+        search_commands.list_near_duplicates(folder, near_duplicates)
+    elif tune:
+        search_commands.tune_weights(folder, run, tune)
+    elif add:
+        search_commands.add_to_index(folder, run, overrides, pictures, split)
+    else:
+        search_commands.make_index(folder, run, overrides, pictures, split)
+
+
+@stoppable
+def search_command(
+    index: Annotated[str, typer.Argument(help="Index folder, or a run with an index.")],
+    text: Annotated[str, typer.Argument(help="What it should show.")] = "",
+    image: Annotated[str, typer.Option(help="Picture file to search by.")] = "",
+    item: Annotated[str, typer.Option(help="Item to find similar ones of.")] = "",
+    queries: Annotated[
+        str,
+        typer.Option(help="File of many: text lines, or a table of text, image, item."),
+    ] = "",
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="Answers; 5 by default.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option(help="Filter: 'category = \"Shoes\" and year >= 2012'.")
+    ] = "",
+    text_weight: Annotated[
+        float | None, typer.Option(help="Of the text beside a picture, 0 to 1.")
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(help="Rank so many again by the text; 0: one stage.")
+    ] = None,
+    diversity: Annotated[
+        float | None, typer.Option(help="Against answers alike, 0 to 1.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Any search setting: text_to_title=1."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    grid: Annotated[
+        Path | None, typer.Option(help="Draw queries and answers into a PNG.")
+    ] = None,
+    run: RunOption = "",
+) -> None:
+    """Find items by text, by picture, by both, or by item."""
+    from twinlens import search_commands
+
+    given = {
+        "k": k,
+        "text_weight": text_weight,
+        "candidates": candidates,
+        "diversity": diversity,
+    }
+    wanted = search_commands.read_queries(queries, text, image, item)
+    settings = search_commands.search_settings(given, set_ or [])
+    search_commands.search_and_print(index, run, wanted, where, settings, json, grid)

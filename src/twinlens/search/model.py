@@ -1,0 +1,194 @@
+"""A trained run as what searches: texts and pictures to the shared space."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from twinlens.config import CacheSettings
+from twinlens.data import images
+from twinlens.embed import Embedder
+from twinlens.encoders import ImageEncoder, TextEncoder
+from twinlens.encoders.base import weights_digest
+from twinlens.errors import InputError
+from twinlens.experiment import Experiment
+from twinlens.features import Features, encode_images, encode_texts
+from twinlens.model import DualEncoder, Heads
+from twinlens.runs import Run, open_run
+from twinlens.training.phase2 import load_trained
+
+Picture = str | Path | bytes
+
+
+@dataclass(frozen=True)
+class SearchModel:
+    """Encoders and heads of a run.
+
+    Attributes:
+        name: of the run.
+        folder: of the run.
+        image_encoder, text_encoder: frozen; fine-tuned ones after phase 2.
+        heads: trained.
+        cache: where and how a collection's features are kept.
+        average_views: whether a picture of a collection is the mean of its views.
+    """
+
+    name: str
+    folder: Path
+    image_encoder: ImageEncoder
+    text_encoder: TextEncoder
+    heads: Heads
+    cache: CacheSettings
+    average_views: bool
+
+    @cached_property
+    def digest(self) -> str:
+        """Names everything that decides an embedding: 32 hex digits."""
+        parts = [
+            self.image_encoder.description,
+            self.text_encoder.description,
+            weights_digest(self.heads),
+            images.PREPROCESSING_VERSION,
+        ]
+        said = json.dumps(parts, sort_keys=True).encode()
+        return hashlib.blake2b(said, digest_size=16).hexdigest()
+
+    @property
+    def embedding_dim(self) -> int:
+        """Numbers of an embedding."""
+        return self.embed_text_features.embedding_dim
+
+    # === Queries ===
+
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """`(n, embedding_dim)` float32 unit vectors of texts.
+
+        Raises:
+            InputError: a text has no words.
+        """
+        empty = [number for number, text in enumerate(texts) if not text.strip()]
+        if empty:
+            raise InputError(
+                f"Query text {empty[0] + 1} of {len(texts)} is empty. Say what the "
+                "picture shows."
+            )
+        lengths, found = self._text_function(tf.constant(list(texts)))
+        self._warn_of_long(texts, lengths.numpy())
+        return found.numpy()
+
+    def _warn_of_long(self, texts: Sequence[str], lengths: np.ndarray) -> None:
+        limit = self.text_encoder.description.get("sequence_length") or 0
+        for text, length in zip(texts, lengths, strict=True):
+            if limit and length >= limit and len(text.split()) > limit:
+                warnings.warn(
+                    f"The query has {len(text.split()):,} words, but the text encoder "
+                    f"reads {limit} tokens only; what follows does not count.",
+                    stacklevel=3,
+                )
+
+    @cached_property
+    def _text_function(self):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def embed(texts):
+            tokens = self.text_encoder.tokenize(texts)
+            feature = self.text_encoder.model(self.text_encoder.pack(tokens))
+            return tokens.row_lengths(), self.heads.text_head(feature)
+
+        return embed
+
+    def image_features(self, pictures: Sequence[Picture]) -> np.ndarray:
+        """`(n, feature_dim)` float32 of picture files, or of their bytes.
+
+        Raises:
+            BrokenImageError: one is no picture.
+        """
+        loaded = [self.image_encoder.load(each) for each in pictures]
+        return self._image_function(tf.constant(np.stack(loaded))).numpy()
+
+    @cached_property
+    def _image_function(self):
+        shape = self.image_encoder.model.input_shape
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
+        def encode(pixels):
+            return self.image_encoder.model(pixels)
+
+        return encode
+
+    # === Collections ===
+
+    def picture_features(self, items: pd.DataFrame) -> Features:
+        """Features of items' pictures by `id`, from the cache or encoded now.
+
+        Args:
+            items: `id`, `image_path`.
+        """
+        cache = self.cache
+        paths = dict(zip(items["id"], items["image_path"], strict=True))
+        return encode_images(
+            self.image_encoder,
+            paths,
+            cache=cache.path,
+            dtype=cache.dtype,
+            views=cache.views if self.average_views else 1,
+            flip=cache.flip,
+            batch_size=cache.batch_size,
+        )
+
+    def title_features(self, titles: pd.Series) -> Features:
+        """Features of texts by the text, from the cache or encoded now."""
+        cache = self.cache
+        return encode_texts(
+            self.text_encoder,
+            titles[titles != ""],
+            cache=cache.path,
+            dtype=cache.dtype,
+            batch_size=cache.text_batch_size,
+        )
+
+    @cached_property
+    def embed_image_features(self) -> Embedder:
+        """Picture features to embeddings, in blocks."""
+        return Embedder(self.heads.image_head, self.image_encoder.feature_dim)
+
+    @cached_property
+    def embed_text_features(self) -> Embedder:
+        """Text features to embeddings, in blocks."""
+        return Embedder(self.heads.text_head, self.text_encoder.feature_dim)
+
+
+def open_model(run: str | Path | Run) -> SearchModel:
+    """The model of a trained run.
+
+    Args:
+        run: folder or name; fine-tuned encoders come from phase 2's own file.
+
+    Raises:
+        InputError: there is no such run, or its training is not over.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    experiment, trained = Experiment(run.config), load_trained(run)
+    if isinstance(trained, DualEncoder):
+        image_encoder, text_encoder = experiment.encoders_of(trained)
+        heads = trained.heads
+    else:
+        experiment.check_pooling()
+        image_encoder, text_encoder = experiment.image_encoder, experiment.text_encoder
+        heads = trained
+    config = run.config
+    return SearchModel(
+        run.name,
+        run.folder,
+        image_encoder,
+        text_encoder,
+        heads,
+        config.cache,
+        config.evaluation.average_views and config.cache.views > 1,
+    )

@@ -1,0 +1,177 @@
+"""From candidates to answers: a second stage by text, and diversity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twinlens.config import SearchSettings
+from twinlens.errors import InputError
+from twinlens.index import VectorIndex
+from twinlens.search.queries import EncodedQueries
+
+DIVERSE_FROM = 10  # times k candidates, where nothing else is said
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Answers of some queries, best first.
+
+    Attributes:
+        rows: `(q, k)` rows of the index; -1 behind the end.
+        scores: `(q, k)` by which they are ordered.
+        stages: `(q, k)` scores of the stages by name: `joint`, and after a second
+            stage `text_to_image`, `text_to_title`; NaN where a query has no text.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    stages: dict[str, np.ndarray]
+
+    def best(self, k: int) -> "Ranked":
+        """The first `k` answers."""
+        stages = {name: each[:, :k] for name, each in self.stages.items()}
+        return Ranked(self.rows[:, :k], self.scores[:, :k], stages)
+
+    def by(self, scores: np.ndarray) -> "Ranked":
+        """In the order of other scores."""
+        scores = np.where(self.rows >= 0, scores, -np.inf)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        stages = {
+            name: np.take_along_axis(each, order, 1)
+            for name, each in self.stages.items()
+        }
+        rows = np.take_along_axis(self.rows, order, 1)
+        return Ranked(rows, np.take_along_axis(scores, order, 1), stages)
+
+
+def field_weights(index: VectorIndex, wanted: dict[str, float]) -> dict[str, float]:
+    """Weights of the index's fields that sum to one; alike where none are wanted.
+
+    Raises:
+        InputError: a weight of a field that is not there, or no weight at all.
+    """
+    unknown = [name for name in wanted if name not in index.fields]
+    if unknown or any(weight < 0 for weight in wanted.values()):
+        raise InputError(
+            f"search.weights are {wanted}, but {index.folder} has the fields "
+            f"{', '.join(index.fields)}. Give each a weight of 0 or more."
+        )
+    weights = {name: wanted.get(name, 0.0 if wanted else 1.0) for name in index.fields}
+    total = sum(weights.values())
+    if not total:
+        raise InputError("search.weights are all zero. Give one field a weight.")
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def rank(
+    queries: EncodedQueries,
+    index: VectorIndex,
+    settings: SearchSettings,
+    where: str = "",
+    exactly: bool = False,
+) -> Ranked:
+    """The answers to some queries.
+
+    Args:
+        queries: of `encode_queries`; with titles where there is a second stage.
+        index: to search.
+        settings: weights and stages.
+        where: filter on attributes.
+        exactly: compare every vector, whatever the backend.
+    """
+    weights = field_weights(index, settings.weights)
+    k = settings.k
+    wide = max(k, settings.candidates)
+    if settings.diversity and not settings.candidates:
+        wide = k * DIVERSE_FROM
+    first = weights
+    if settings.first_stage == "image" and settings.candidates:
+        first = field_weights(index, {"image": 1.0})
+    vectors = queries.vectors(first)
+    _, rows = index.search(vectors, wide, where, queries.rows, exactly)
+    found = _taken(index, rows)
+    joint = np.einsum("qd,qkd->qk", queries.vectors(weights), found)
+    ranked = Ranked(rows, joint, {"joint": joint}).by(joint)
+    if settings.candidates:
+        ranked = _by_text(queries, ranked, index, settings)
+    if settings.diversity:
+        ranked = _diverse(ranked, index, weights, settings)
+    return ranked.best(k)
+
+
+def _taken(index: VectorIndex, rows: np.ndarray) -> np.ndarray:
+    """`(q, k, dim)` vectors."""
+    return index.vectors[np.maximum(rows, 0)]
+
+
+def second_stage(
+    joint: np.ndarray,
+    text_to_image: np.ndarray,
+    text_to_title: np.ndarray,
+    settings: SearchSettings,
+) -> np.ndarray:
+    """The weighted mean of the scores, of the first stage with weight 1."""
+    image, title = settings.text_to_image, settings.text_to_title
+    total = joint + image * text_to_image + title * text_to_title
+    return total / (1 + image + title)
+
+
+def _by_text(
+    queries: EncodedQueries,
+    ranked: Ranked,
+    index: VectorIndex,
+    settings: SearchSettings,
+) -> Ranked:
+    """Candidates again, by how their pictures and titles fit the query's text."""
+    found = _taken(index, ranked.rows)
+    spoken = queries.texts.any(axis=1)
+    scores = {}
+    for name in ("image", "title"):
+        scores[name] = np.full(ranked.rows.shape, np.nan, np.float32)
+        if name in index.fields:
+            block = found[spoken][:, :, index.fields[name]]
+            said = queries.texts[spoken]
+            scores[name][spoken] = np.einsum("qd,qkd->qk", said, block)
+    joint = ranked.stages["joint"]
+    filled = [np.nan_to_num(scores[name]) for name in ("image", "title")]
+    again = second_stage(joint, *filled, settings)
+    stages = {f"text_to_{name}": each for name, each in scores.items()}
+    both = Ranked(ranked.rows, ranked.scores, ranked.stages | stages)
+    return both.by(np.where(spoken[:, None], again, joint))
+
+
+def _diverse(
+    ranked: Ranked,
+    index: VectorIndex,
+    weights: dict[str, float],
+    settings: SearchSettings,
+) -> Ranked:
+    """Maximal marginal relevance: each answer should fit, and add something.
+
+    Reference:
+        Carbonell and Goldstein 1998, https://doi.org/10.1145/290941.291025.
+    """
+    scale = np.concatenate(
+        [
+            np.full(index.info["fields"][name], weight**0.5)
+            for name, weight in weights.items()
+        ]
+    )
+    found = _taken(index, ranked.rows) * scale.astype(np.float32)
+    likeness = found @ found.transpose(0, 2, 1)
+    queries = np.arange(len(found))
+    gains = np.full(ranked.rows.shape, -np.inf)
+    nearest = np.zeros(ranked.rows.shape)
+    left = ranked.rows >= 0
+    for place in range(min(settings.k, ranked.rows.shape[1])):
+        share = settings.diversity if place else 0.0
+        value = (1 - share) * ranked.scores - share * nearest
+        chosen = np.where(left, value, -np.inf).argmax(axis=1)
+        real = left[queries, chosen]
+        gains[queries[real], chosen[real]] = -float(place)
+        left[queries, chosen] = False
+        nearest = np.maximum(nearest, likeness[queries, chosen])
+    order = np.argsort(-gains, axis=1, kind="stable")
+    stages = {n: np.take_along_axis(s, order, 1) for n, s in ranked.stages.items()}
+    rows = np.take_along_axis(ranked.rows, order, 1)
+    return Ranked(rows, np.take_along_axis(ranked.scores, order, 1), stages)

@@ -1,0 +1,398 @@
+"""Search: queries in the shared space, weights, stages, filters, other models."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny import run, train
+
+from twinlens.config import Config, IndexSettings
+from twinlens.errors import InputError
+from twinlens.search import (
+    Query,
+    SearchIndex,
+    add_items,
+    build_index,
+    items_of,
+    open_model,
+    pictures_in,
+)
+from twinlens.search.build import as_numbers
+from twinlens.search.fields import principal_components
+
+BOTH = IndexSettings(fields=("image", "title"))
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return open_model(trained.folder)
+
+
+@pytest.fixture(scope="module")
+def items(home):
+    """24 pictures with one title, colour, shape and a number."""
+    table = pd.read_csv(home.data).rename(columns={"image_path": "image_id"})
+    table["image_path"] = [str(home.data.parent / name) for name in table["image_id"]]
+    table = table[["image_id", "image_path", "caption", "split", "colour", "shape"]]
+    table["number"] = table["image_id"].str[:2]
+    return items_of(table[table["image_id"] != "broken.png"])
+
+
+@pytest.fixture(scope="module")
+def index(model, items, tmp_path_factory):
+    return build_index(model, items, tmp_path_factory.mktemp("i") / "index", BOTH)
+
+
+def block(index, name):
+    return index.vectors.vectors[:, index.vectors.fields[name]]
+
+
+# === The model ===
+
+
+def test_items_have_one_title_and_numbers_where_all_are(items):
+    assert list(items.columns[:4]) == ["id", "image_path", "title", "split"]
+    assert len(items) == 24 and items["title"].iloc[0] == "a red disc"
+    assert items["number"].tolist() == list(range(24))
+    mixed = pd.Series(["1", "x", None])
+    assert as_numbers(mixed) is mixed
+    assert as_numbers(pd.Series(["1.5", "", None])).tolist()[0] == 1.5
+
+
+def test_an_index_holds_the_embeddings_of_the_evaluation(index, model, items):
+    pictures = model.image_features(items["image_path"].tolist())
+    embedded = model.embed_image_features(pictures, np.arange(24))
+    np.testing.assert_allclose(block(index, "image"), embedded, atol=1e-4)
+    titles = model.embed_texts(items["title"].tolist())
+    np.testing.assert_allclose(block(index, "title"), titles, atol=1e-5)
+
+
+def test_bytes_and_files_are_the_same_picture(model, items):
+    path = items["image_path"].iloc[3]
+    contents = open(path, "rb").read()
+    np.testing.assert_array_equal(*model.image_features([path, contents]))
+
+
+# === Queries ===
+
+
+def test_a_text_is_compared_with_pictures_and_titles_by_weight(index, model):
+    text = model.embed_texts(["a blue square"])[0]
+    for weight in (0.0, 0.3, 1.0):
+        weights = {"image": 1 - weight, "title": weight}
+        found = index.search("a blue square", k=24, weights=weights)
+        scores = (1 - weight) * block(index, "image") @ text
+        scores = scores + weight * block(index, "title") @ text
+        rows = index.vectors.rows(found["id"])
+        np.testing.assert_allclose(found["score"], scores[rows], atol=1e-5)
+        assert found["score"].is_monotonic_decreasing
+        assert found["rank"].tolist() == list(range(1, 25))
+
+
+def test_text_and_picture_are_added_by_weight(index, model, items):
+    path = items["image_path"].iloc[5]
+    picture = model.embed_image_features(model.image_features([path]), np.arange(1))[0]
+    text = model.embed_texts(["a red disc"])[0]
+    for weight in (0.0, 0.6, 1.0):
+        found = index.search(
+            "a red disc", image=path, k=24, text_weight=weight, weights={"image": 1}
+        )
+        joint = weight * text + (1 - weight) * picture
+        scores = block(index, "image") @ (joint / np.linalg.norm(joint))
+        rows = index.vectors.rows(found["id"])
+        np.testing.assert_allclose(found["score"], scores[rows], atol=1e-4)
+
+
+def test_an_item_finds_others_by_the_joined_vector_and_never_itself(index):
+    found = index.search(item="07.png", k=24)
+    assert len(found) == 23 and "07.png" not in set(found["id"])
+    own = index.vectors.vectors[7]
+    scores = index.vectors.vectors @ own / 2  # both fields alike
+    rows = index.vectors.rows(found["id"])
+    np.testing.assert_allclose(found["score"], scores[rows], atol=1e-5)
+
+
+def test_filters_hold_and_many_queries_are_each_alone(index, items):
+    queries = [Query("a red disc"), Query(item="03.png"), Query("a green square")]
+    where = 'colour != "red" and number >= 4'
+    together = index.search_many(queries, where, k=30)
+    passing = items[(items["colour"] != "red") & (items["number"] >= 4)]
+    for query, found in zip(queries, together, strict=True):
+        assert set(found["id"]) == set(passing["id"]) - {query.item}
+        alone = index.search(query.text, item=query.item, where=where, k=30)
+        np.testing.assert_allclose(found["score"], alone["score"], atol=1e-5)
+
+
+def test_the_second_stage_orders_candidates_by_text(index, model):
+    settings = {"text_to_image": 2.0, "text_to_title": 1.0, "candidates": 10}
+    first = index.search(item="07.png", text="a red disc", k=10)
+    found = index.search(item="07.png", text="a red disc", k=10, **settings)
+    assert set(found["id"]) == set(first["id"])
+    text = model.embed_texts(["a red disc"])[0]
+    rows = index.vectors.rows(found["id"])
+    to_image, to_title = (block(index, name)[rows] @ text for name in BOTH.fields)
+    np.testing.assert_allclose(found["text_to_image"], to_image, atol=1e-5)
+    np.testing.assert_allclose(found["text_to_title"], to_title, atol=1e-5)
+    total = (found["joint"] + 2 * to_image + to_title) / 4
+    np.testing.assert_allclose(found["score"], total, atol=1e-5)
+    assert found["score"].is_monotonic_decreasing
+    joint = first.set_index("id")["score"].loc[found["id"]].to_numpy()
+    np.testing.assert_allclose(found["joint"], joint, atol=1e-5)
+
+
+def test_an_item_without_a_text_speaks_by_its_title(index):
+    titled = index.search(item="07.png", text="a green disc", candidates=8, k=8)
+    silent = index.search(item="07.png", candidates=8, k=8)
+    title = block(index, "title")[7]
+    rows = index.vectors.rows(silent["id"])
+    np.testing.assert_allclose(
+        silent["text_to_title"], block(index, "title")[rows] @ title, atol=1e-5
+    )
+    assert not titled["text_to_title"].equals(silent["text_to_title"])
+    picture = index.search(image=index.vectors.items["image_path"].iloc[0], k=3)
+    again = index.search(
+        image=index.vectors.items["image_path"].iloc[0], k=3, candidates=3
+    )
+    assert again["text_to_image"].isna().all()  # nothing was said
+    np.testing.assert_allclose(again["score"], picture["score"], atol=1e-6)
+
+
+def test_candidates_can_come_from_the_picture_alone(index):
+    found = index.search(
+        item="07.png", candidates=6, k=6, first_stage="image", text_to_title=3.0
+    )
+    alone = index.search(item="07.png", k=6, weights={"image": 1.0})
+    assert set(found["id"]) == set(alone["id"])
+
+
+def test_diversity_puts_unlike_answers_forward(index):
+    plain = index.search("a red disc", k=6)
+    varied = index.search("a red disc", k=6, diversity=0.9)
+    assert varied["id"].iloc[0] == plain["id"].iloc[0]
+
+    def likeness(found):
+        vectors = index.vectors.vectors[index.vectors.rows(found["id"])]
+        return (vectors @ vectors.T)[np.triu_indices(6, 1)].mean()
+
+    assert likeness(varied) < likeness(plain)
+    everything = index.search("a red disc", k=24, diversity=0.5)
+    assert sorted(everything["id"]) == sorted(index.vectors.items["id"])
+
+
+# === Building and changing ===
+
+
+def test_items_are_added_replaced_and_removed_later(model, items, tmp_path):
+    index = build_index(model, items.iloc[:10], tmp_path / "index", BOTH)
+    assert add_items(index, items.iloc[8:]) == 2
+    assert len(index) == 24
+    index.remove(["00.png"])
+    again = SearchIndex.load(tmp_path / "index")
+    assert len(again) == 23 and "00.png" not in set(again.search("a", k=30)["id"])
+
+
+def test_pictures_without_captions_are_searchable(model, home, tmp_path):
+    folder = tmp_path / "pictures"
+    (folder / "inside").mkdir(parents=True)
+    for number in range(6):
+        name = f"{number:02}.png"
+        shutil.copy(
+            home.data.parent / name, folder / ("inside" if number else ".") / name
+        )
+    found = pictures_in(folder)
+    assert found["id"].tolist()[:2] == ["00.png", "inside/01.png"]
+    index = build_index(model, found, tmp_path / "index")
+    assert len(index.search("a red disc", k=10)) == 6
+    with pytest.raises(InputError, match="holds no picture"):
+        pictures_in(home.folder / "features")
+
+
+def test_further_fields_serve_items(model, items, tmp_path):
+    names = ("image_feature", "title_feature:3", "tfidf:4", "attribute:colour")
+    index = build_index(model, items, tmp_path / "index", IndexSettings(fields=names))
+    sizes = index.vectors.info["fields"]
+    assert sizes["title_feature:3"] == 3 and sizes["attribute:colour"] == 3
+    for name in names:
+        lengths = np.linalg.norm(block(index, name), axis=1)
+        np.testing.assert_allclose(lengths, 1, atol=1e-5)
+    same = index.search(item="00.png", k=8, weights={"attribute:colour": 1.0})
+    colour = items.set_index("id")["colour"]
+    reds = set(items["id"][items["colour"] == colour["00.png"]]) - {"00.png"}
+    assert set(same["id"][same["score"] > 0.99]) == reds
+    with pytest.raises(InputError, match="compared with image and title only"):
+        index.search("a red disc")
+    with pytest.raises(InputError, match="'title_feature:3', which was learned"):
+        add_items(index, items)
+
+
+def test_principal_components_are_those_of_scikit_learn(random):
+    from sklearn.decomposition import PCA
+
+    values = random.normal(size=(200, 6)) * np.array([5, 4, 3, 2, 1, 0.5])
+    mean, axes = principal_components(values, 3)
+    reference = PCA(3).fit(values)
+    np.testing.assert_allclose(mean, reference.mean_, atol=1e-6)
+    overlap = np.abs(np.sum(axes * reference.components_, axis=1))
+    np.testing.assert_allclose(overlap, 1, atol=1e-6)
+
+
+def test_an_approximate_index_says_what_it_loses(model, items, tmp_path):
+    settings = IndexSettings(fields=("image",), backend="hnsw", audit_queries=10)
+    index = build_index(model, items, tmp_path / "index", settings)
+    audit = SearchIndex.load(tmp_path / "index").vectors.info["audit"]
+    assert audit == {
+        "text_to_image": 1.0,
+        "item_to_item": 1.0,
+    }  # 24 items: it finds all
+    assert index.search("a red disc", k=3)["score"].is_monotonic_decreasing
+
+
+# === Mistakes ===
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({}, "The query is empty"),
+        ({"text": "   "}, "Query text 1 of 1 is empty"),
+        ({"item": "99.png"}, "'99.png' is no item of"),
+        ({"item": "00.png", "image": "x.png"}, "a picture or an item, not both"),
+        ({"image": "/no/such.png"}, "cannot be read"),
+        ({"text": "a", "weights": {"titel": 1}}, "has the fields image, title"),
+        ({"text": "a", "weights": {"title": 0}}, "are all zero"),
+        ({"text": "a", "text_wieght": 1}, "no search setting 'text_wieght'"),
+        ({"text": "a", "text_weight": 2}, "text_weight"),
+        ({"text": "a", "where": "size = 3"}, "names 'size'.*colour, shape, number"),
+    ],
+)
+def test_mistakes_are_named(index, query, message):
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        index.search(**query)
+
+
+def test_a_picture_that_is_none_is_named(index, home):
+    with pytest.raises(InputError, match=r"captions\.csv"):
+        index.search(image=str(home.data))
+
+
+def test_a_long_text_is_cut_with_a_warning(index):
+    with pytest.warns(UserWarning, match="10,000 words, but .* reads 64 tokens"):
+        assert len(index.search("disc " * 10_000, k=3)) == 3
+
+
+def test_an_empty_index_says_so(model, items, tmp_path):
+    index = build_index(model, items.iloc[:2], tmp_path / "index")
+    index.remove(items["id"][:2])
+    with pytest.raises(InputError, match="is empty. Add items"):
+        index.search("a red disc")
+    with pytest.raises(InputError, match="no items to index"):
+        build_index(model, items.iloc[:0], tmp_path / "other")
+    with pytest.raises(InputError, match="is there already"):
+        build_index(model, items, tmp_path / "index")
+
+
+def test_an_index_in_its_run_is_found_by_the_run(model, items, trained, monkeypatch):
+    build_index(model, items, trained.folder / "index")
+    opened = SearchIndex.load(trained.folder)
+    assert opened.run == str(trained.folder) and len(opened) == 24
+    monkeypatch.setattr(
+        "twinlens.search.search_index.Config",
+        lambda: Config(runs=str(trained.folder.parent)),
+    )
+    assert len(SearchIndex.load(trained.folder.name)) == 24
+    shutil.rmtree(trained.folder / "index")
+
+
+def test_another_model_is_refused_with_both_names(home, index, trained, tmp_path):
+    other = train([*home.settings, "name=other", "seed=3", "phase1.epochs=1"])
+    assert other.code == 0, other.err
+    opened = SearchIndex.load(index.vectors.folder, home.folder / "runs/other-phase1")
+    with pytest.raises(InputError, match="made by tiny-phase1 .* but other-phase1 is"):
+        opened.search("a red disc")
+    gone = SearchIndex.load(index.vectors.folder, tmp_path / "gone")
+    with pytest.raises(InputError, match="run tiny-phase1, which cannot be opened"):
+        gone.search("a red disc")
+    assert len(gone.search(item="00.png")) == 5  # needs no model
+
+
+def test_too_many_broken_pictures_stop_the_build(model, items, home, tmp_path):
+    bad = items.iloc[:4].assign(image_path=str(home.data.parent / "broken.png"))
+    with pytest.raises(
+        InputError, match=r"(?s)4 of 4 pictures are broken.*broken\.png"
+    ):
+        build_index(model, bad, tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+
+
+# === The commands ===
+
+
+def test_the_commands_from_run_to_answers(home, trained, tmp_path):
+    folder = tmp_path / "index"
+    fields = ["--set", "index.fields=['image', 'title']"]
+    made = run("index", "--run", trained.folder, "--index", folder, *fields)
+    assert made.code == 0, made.err
+    assert "24 items, image + title, flat" in made.out and "colour" in made.out
+    said = run("search", folder, "a red disc", "-k", 3, "--grid", tmp_path / "g.png")
+    assert said.code == 0 and "a red disc" in said.out and "score" in said.out
+    with Image.open(tmp_path / "g.png") as grid:
+        assert grid.width == 4 * 220
+    queries = tmp_path / "queries.csv"
+    with open(queries, "w", newline="") as file:
+        rows = [("text", "image", "item"), ("a disc", "", "03.png"), ("blue", "", "")]
+        csv.writer(file).writerows(rows)
+    where = 'colour = "blue"'
+    args = ("--json", "-k", 2, "--where", where, "--candidates", 4)
+    said = run(
+        "search", folder, "--queries", queries, *args, "--set", "text_to_title=2"
+    )
+    found = [json.loads(line) for line in said.out.splitlines()]
+    assert [each["query"] for each in found] == [1, 1, 2, 2]
+    assert {each["colour"] for each in found} == {"blue"}
+    assert found[0]["text_to_title"] is not None
+    gone = run("index", "--index", folder, "--remove", "00.png", "--remove", "01.png")
+    assert gone.code == 0 and "22 items" in gone.out
+    added = run("index", "--index", folder, "--add", "--split", "train")
+    assert added.code == 0, added.err
+    assert "Added 2 items; 10 took an older one's place." in added.out
+    alike = run("index", "--index", folder, "--near-duplicates", 0.9999)
+    assert alike.code == 0 and "groups of near-duplicates" in alike.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("index",), "Name the model with --run"),
+        (("index", "--index", "new"), "no index|needs a model"),
+        (("search", "/no/index", "x"), "There is no index in /no/index"),
+        (("search", "{index}", "x", "--queries", "q.csv"), "not both"),
+        (("search", "{index}", "--queries", "/no/q.csv"), "no file of queries"),
+        (("search", "{index}", "x", "--set", "kk=1"), "search.kk"),
+        (("search", "{index}"), "The query is empty"),
+        (("index", "--index", "{index}", "--remove", "99"), "'99' is no item"),
+    ],
+)
+def test_mistakes_of_commands_are_sentences(index, arguments, message):
+    folder = str(index.vectors.folder)
+    said = run(*(each.replace("{index}", folder) for each in arguments))
+    assert said.code == 1 and message.split("|")[-1] in said.err
+
+
+def test_a_collection_in_milvus_is_built_grows_and_is_searched(model, items, tmp_path):
+    pytest.importorskip("milvus_lite", reason='needs pip install "twinlens[milvus]"')
+    settings = IndexSettings(backend="milvus")
+    index = build_index(model, items.iloc[:15], tmp_path / "index", settings)
+    assert index.vectors.info["audit"]["item_to_item"] == 1  # Milvus Lite is exact
+    assert add_items(index, items.iloc[10:]) == 5
+    queries, where = [Query(item=items["id"].iloc[20])], "number < 18"
+    near, exact = (
+        index.ranked(queries, where, index.settings(k=4), exactly=exactly).rows[0]
+        for exactly in (False, True)
+    )
+    np.testing.assert_array_equal(near, exact)
+    assert (index.vectors.items["number"].iloc[near] < 18).all()
+    index.vectors.backend.close()
