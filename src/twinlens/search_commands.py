@@ -31,13 +31,11 @@ from twinlens.search import (  # noqa: E402
 )
 from twinlens.tables import console, say  # noqa: E402
 
-SHOWN_ATTRIBUTES = 4  # columns of the table on the terminal; --json has all
+ROOM = 70  # columns that rank, id, score and title take on the terminal
 SHOWN_METRICS = (
     "precision@1",
     "precision@5",
-    "precision@10",
     "recall@10",
-    "f1@10",
     "ndcg@10",
     "map",
 )
@@ -266,19 +264,24 @@ def words_of(query: Query) -> str:
 
 
 def _table(query: Query, frame: pd.DataFrame) -> Table:
+    """Rank, score, id and title; stages and attributes as far as there is room."""
     table = Table(title=words_of(query), title_justify="left")
-    hidden = {"image_path", "split"}
-    places = ["rank", "score", "joint", "text_to_image", "text_to_title"]
-    names = [name for name in frame if name not in hidden]
-    shown = [n for n in names if n in (*places, "id", "title")]
-    shown += [n for n in names if n not in shown][:SHOWN_ATTRIBUTES]
+    names = [name for name in frame if name not in ("image_path", "split")]
+    always = ("rank", "id", "score", "title")
+    shown, room = [], console.width - ROOM
+    for name in names:
+        cost = 3 + max([len(name.split("_")[-1]), *map(len, map(_cell, frame[name]))])
+        if name in always or cost <= room:
+            shown.append(name)
+            room -= 0 if name in always else cost
     for name in shown:
-        justify = "right" if name in places else "left"
+        numbers = pd.api.types.is_numeric_dtype(frame[name])
+        justify = "right" if numbers else "left"
         table.add_column(name.replace("_", " "), justify=justify, overflow="fold")
     for row in frame[shown].to_dict("records"):
-        cells = (
-            f"{value:.3f}" if isinstance(value, float) else str(value)
-            for value in row.values()
-        )
-        table.add_row(*cells)
+        table.add_row(*map(_cell, row.values()))
     return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = "osD^vP"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe-Ito
+LINES = ("-", "--", ":")  # when colours begin again
+MARKERS = "osD^"
 PANELS = ("precision", "recall", "ndcg")
 
 
@@ -37,6 +38,7 @@ def _draw(axes: Axes, found: pd.DataFrame, metric: str) -> None:
         style = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": LINES[number // len(COLOURS) % len(LINES)],
         }
         values = [row[name] for name in columns]
         axes.plot(range(len(ks)), values, label=row["system"], markersize=5, **style)
