@@ -195,6 +195,15 @@ def test_items_are_added_replaced_and_removed_later(model, items, tmp_path):
     assert len(again) == 23 and "00.png" not in set(again.search("a", k=30)["id"])
 
 
+def test_an_attribute_keeps_its_kind(model, items, tmp_path):
+    index = build_index(model, items.iloc[:10], tmp_path / "index", BOTH)
+    with pytest.raises(InputError, match="'number' holds numbers in the index, but te"):
+        add_items(index, items.iloc[10:].assign(number="many"))
+    assert len(SearchIndex.load(tmp_path / "index")) == 10
+    add_items(index, items.iloc[10:].assign(number=""))
+    assert len(index.search("a red disc", k=24, where="number < 5")) == 5
+
+
 def test_pictures_without_captions_are_searchable(model, home, tmp_path):
     folder = tmp_path / "pictures"
     (folder / "inside").mkdir(parents=True)

@@ -18,7 +18,7 @@ from twinlens.progress import Progress
 from twinlens.search.fields import GROWING, Field, Fields
 from twinlens.search.model import SearchModel
 from twinlens.search.queries import Query
-from twinlens.search.search_index import SearchIndex, check_model
+from twinlens.search.search_index import SearchIndex
 
 AUDIT_K = 10  # answers that are compared
 SHOWN = 5  # broken pictures named
@@ -142,10 +142,29 @@ def add_items(
             "from its collection as a whole, so nothing can be added. Build it anew "
             "with all items."
         )
+    items = _of_kinds(index.vectors.items, items)
     model = index.model()
-    check_model(index.vectors, model)
     fields, good = _fields(model, items, names, max_broken_fraction)
     return index.vectors.add(items.iloc[good], _blocks(fields, good))
+
+
+def _of_kinds(known: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Items whose attributes are numbers and text where the index's are."""
+    is_number = pd.api.types.is_numeric_dtype
+    for name in known.columns.intersection(items.columns):
+        column = items[name]
+        if not len(known) or is_number(known[name]) == is_number(column):
+            continue
+        if (column.isna() | (column.astype(str) == "")).all():
+            empty = pd.Series(pd.NA, items.index, known[name].dtype)
+            items = items.assign(**{name: empty})
+            continue
+        kinds = ("numbers", "text") if is_number(known[name]) else ("text", "numbers")
+        raise InputError(
+            f"The attribute {name!r} holds {kinds[0]} in the index, but {kinds[1]} "
+            "in these items. Write it in the same way in both."
+        )
+    return items
 
 
 def _fields(
