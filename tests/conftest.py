@@ -12,6 +12,9 @@ from twinlens.quiet import import_tensorflow
 
 import_tensorflow()
 
+from searching import index as index  # noqa: E402
+from searching import items as items  # noqa: E402
+from searching import model as model  # noqa: E402
 from tiny import home as home  # noqa: E402
 from tiny import trained as trained  # noqa: E402
 

@@ -53,7 +53,7 @@ def dual_encoder() -> DualEncoder:
     )
 
 
-def batch(number: int, worker: int, workers: int, labels: bool) -> Batch:
+def batch(number: int, worker: int, workers: int, labels: bool = False) -> Batch:
     """A machine's rows of batch `number`."""
     random = np.random.default_rng(number)
     pixels = random.uniform(0, 1, (BATCH, SIZE, SIZE, 3)).astype("float32")

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from twinlens.config import Config, override
+from twinlens.config import Config, EvaluationSettings, override
 from twinlens.data.table import CaptionData
 from twinlens.errors import InputError
 from twinlens.evaluation import DIRECTIONS, compare, evaluate, write_evaluation
+from twinlens.evaluation.breakdown import by_label
 from twinlens.experiment import Experiment
 from twinlens.features import Features
 from twinlens.runs import Run
@@ -197,6 +198,15 @@ def test_labels_make_other_pictures_right():
     assert labels["metrics"][TEXT + "precision@1"]["value"] == 1
     # a picture's three others tie: its one of the same kind comes last
     assert labels["metrics"]["image_to_image/precision@1"]["value"] == 0
+
+
+def test_pictures_without_a_label_are_like_nobody():
+    vectors = np.eye(5, dtype=np.float32)[[0, 0, 1, 1, 2]]
+    attributes = pd.DataFrame({"kind": ["a", "a", "", None, "b"]})
+    settings = EvaluationSettings(label="kind", ks=(1,), bootstrap_samples=100)
+    found = by_label(vectors, vectors, np.arange(5), attributes, settings)
+    assert found["queries"] == {"image_to_image": 2, "text_to_image": 3}
+    assert found["metrics"]["image_to_image/precision@1"]["value"] == 1
 
 
 @pytest.mark.parametrize(

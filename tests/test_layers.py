@@ -23,6 +23,7 @@ FLOORS = [
         "cli_parts",
         "cli_search",
         "commands",
+        "index_commands",
         "report",
         "search_commands",
         "sweep",

@@ -1,14 +1,12 @@
 """Search: queries in the shared space, weights, stages, filters, other models."""
 
-import csv
-import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
-from tiny import run, train
+from searching import BOTH
+from tiny import train
 
 from twinlens.config import Config, IndexSettings
 from twinlens.errors import InputError
@@ -18,33 +16,10 @@ from twinlens.search import (
     add_items,
     build_index,
     items_of,
-    open_model,
     pictures_in,
 )
 from twinlens.search.build import as_numbers
 from twinlens.search.fields import principal_components
-
-BOTH = IndexSettings(fields=("image", "title"))
-
-
-@pytest.fixture(scope="module")
-def model(trained):
-    return open_model(trained.folder)
-
-
-@pytest.fixture(scope="module")
-def items(home):
-    """24 pictures with one title, colour, shape and a number."""
-    table = pd.read_csv(home.data).rename(columns={"image_path": "image_id"})
-    table["image_path"] = [str(home.data.parent / name) for name in table["image_id"]]
-    table = table[["image_id", "image_path", "caption", "split", "colour", "shape"]]
-    table["number"] = table["image_id"].str[:2]
-    return items_of(table[table["image_id"] != "broken.png"])
-
-
-@pytest.fixture(scope="module")
-def index(model, items, tmp_path_factory):
-    return build_index(model, items, tmp_path_factory.mktemp("i") / "index", BOTH)
 
 
 def block(index, name):
@@ -59,7 +34,10 @@ def test_items_have_one_title_and_numbers_where_all_are(items):
     assert len(items) == 24 and items["title"].iloc[0] == "a red disc"
     assert items["number"].tolist() == list(range(24))
     mixed = pd.Series(["1", "x", None])
-    assert as_numbers(mixed) is mixed
+    assert as_numbers(mixed).tolist()[:2] == ["1", "x"]
+    assert as_numbers(pd.Series(["a", ""])).isna().tolist() == [False, True]
+    for text in (["007", "8"], ["12345678901234567", "1"], ["1e999", "2"]):
+        assert as_numbers(pd.Series(text)).tolist() == text  # no number keeps them
     assert as_numbers(pd.Series(["1.5", "", None])).tolist()[0] == 1.5
 
 
@@ -260,6 +238,46 @@ def test_an_approximate_index_says_what_it_loses(model, items, tmp_path):
     assert index.search("a red disc", k=3)["score"].is_monotonic_decreasing
 
 
+def test_attributes_called_like_answers_get_an_underscore(home):
+    table = pd.DataFrame(
+        {
+            "image_id": ["a", "b"],
+            "image_path": ["a.png", "b.png"],
+            "caption": ["one", "two"],
+            "split": "test",
+            "title": ["x", "y"],
+            "rank": ["3", ""],
+            "season": ["Fall", ""],
+        }
+    )
+    items = items_of(table)
+    assert list(items)[4:] == ["title_", "rank_", "season"]
+    assert items["title"].tolist() == ["one", "two"]
+    assert items["rank_"].isna().tolist() == [False, True]
+    assert items["season"].isna().tolist() == [False, True]
+
+
+def test_pictures_without_titles_join_an_index_with_titles(model, items, tmp_path):
+    index = build_index(model, items.iloc[:6], tmp_path / "index", BOTH)
+    silent = items.iloc[6:8].assign(title="")
+    assert add_items(index, silent) == 0
+    assert not block(index, "title")[6:].any()
+    assert len(index.search("a red disc", k=8)) == 8
+    with pytest.raises(InputError, match="none of these 2 items has a title"):
+        fields = IndexSettings(fields=("image", "title_feature"))
+        build_index(model, silent, tmp_path / "other", fields)
+
+
+def test_many_queries_are_asked_in_blocks(index, monkeypatch):
+    ids = index.vectors.items["id"]
+    queries = [Query(item=each) for each in ids] + [Query("a red disc")]
+    whole = index.search_many(queries, k=4, candidates=6)
+    monkeypatch.setattr("twinlens.search.search_index.BLOCK", 7)
+    parts = index.search_many(queries, k=4, candidates=6)
+    for one, other in zip(whole, parts, strict=True):
+        assert one["id"].tolist() == other["id"].tolist()
+
+
 # === Mistakes ===
 
 
@@ -273,6 +291,7 @@ def test_an_approximate_index_says_what_it_loses(model, items, tmp_path):
         ({"image": "/no/such.png"}, "cannot be read"),
         ({"text": "a", "weights": {"titel": 1}}, "has the fields image, title"),
         ({"text": "a", "weights": {"title": 0}}, "are all zero"),
+        ({"text": "a", "k": 0}, "k"),
         ({"text": "a", "text_wieght": 1}, "no search setting 'text_wieght'"),
         ({"text": "a", "text_weight": 2}, "text_weight"),
         ({"text": "a", "where": "size = 3"}, "names 'size'.*colour, shape, number"),
@@ -335,73 +354,3 @@ def test_too_many_broken_pictures_stop_the_build(model, items, home, tmp_path):
     ):
         build_index(model, bad, tmp_path / "index")
     assert not (tmp_path / "index").exists()
-
-
-# === The commands ===
-
-
-def test_the_commands_from_run_to_answers(home, trained, tmp_path):
-    folder = tmp_path / "index"
-    fields = ["--set", "index.fields=['image', 'title']"]
-    made = run("index", "--run", trained.folder, "--index", folder, *fields)
-    assert made.code == 0, made.err
-    assert "24 items, image + title, flat" in made.out and "colour" in made.out
-    said = run("search", folder, "a red disc", "-k", 3, "--grid", tmp_path / "g.png")
-    assert said.code == 0 and "a red disc" in said.out and "score" in said.out
-    with Image.open(tmp_path / "g.png") as grid:
-        assert grid.width == 4 * 220
-    queries = tmp_path / "queries.csv"
-    with open(queries, "w", newline="") as file:
-        rows = [("text", "image", "item"), ("a disc", "", "03.png"), ("blue", "", "")]
-        csv.writer(file).writerows(rows)
-    where = 'colour = "blue"'
-    args = ("--json", "-k", 2, "--where", where, "--candidates", 4)
-    said = run(
-        "search", folder, "--queries", queries, *args, "--set", "text_to_title=2"
-    )
-    found = [json.loads(line) for line in said.out.splitlines()]
-    assert [each["query"] for each in found] == [1, 1, 2, 2]
-    assert {each["colour"] for each in found} == {"blue"}
-    assert found[0]["text_to_title"] is not None
-    gone = run("index", "--index", folder, "--remove", "00.png", "--remove", "01.png")
-    assert gone.code == 0 and "22 items" in gone.out
-    added = run("index", "--index", folder, "--add", "--split", "train")
-    assert added.code == 0, added.err
-    assert "Added 2 items; 10 took an older one's place." in added.out
-    alike = run("index", "--index", folder, "--near-duplicates", 0.9999)
-    assert alike.code == 0 and "groups of near-duplicates" in alike.out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("index",), "Name the model with --run"),
-        (("index", "--index", "new"), "no index|needs a model"),
-        (("search", "/no/index", "x"), "There is no index in /no/index"),
-        (("search", "{index}", "x", "--queries", "q.csv"), "not both"),
-        (("search", "{index}", "--queries", "/no/q.csv"), "no file of queries"),
-        (("search", "{index}", "x", "--set", "kk=1"), "search.kk"),
-        (("search", "{index}"), "The query is empty"),
-        (("index", "--index", "{index}", "--remove", "99"), "'99' is no item"),
-    ],
-)
-def test_mistakes_of_commands_are_sentences(index, arguments, message):
-    folder = str(index.vectors.folder)
-    said = run(*(each.replace("{index}", folder) for each in arguments))
-    assert said.code == 1 and message.split("|")[-1] in said.err
-
-
-def test_a_collection_in_milvus_is_built_grows_and_is_searched(model, items, tmp_path):
-    pytest.importorskip("milvus_lite", reason='needs pip install "twinlens[milvus]"')
-    settings = IndexSettings(backend="milvus")
-    index = build_index(model, items.iloc[:15], tmp_path / "index", settings)
-    assert index.vectors.info["audit"]["item_to_item"] == 1  # Milvus Lite is exact
-    assert add_items(index, items.iloc[10:]) == 5
-    queries, where = [Query(item=items["id"].iloc[20])], "number < 18"
-    near, exact = (
-        index.ranked(queries, where, index.settings(k=4), exactly=exactly).rows[0]
-        for exactly in (False, True)
-    )
-    np.testing.assert_array_equal(near, exact)
-    assert (index.vectors.items["number"].iloc[near] < 18).all()
-    index.vectors.backend.close()

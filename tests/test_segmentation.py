@@ -212,6 +212,6 @@ def test_data_shows_what_is_cut_out(home, tmp_path):
     cut = ("--set", "image_encoder.segment=grabcut")
     said = run("data", "table", home.data, *options, *cut)
     assert said.code == 0, said.err
-    assert "A product was found in 11 of 11 pictures: " in said.out
+    assert "11 of 11 pictures were changed: " in said.out
     with Image.open(tmp_path / "show.png") as drawn:
         assert drawn.size == (1040, 840)  # three a line; one is broken

@@ -101,9 +101,27 @@ def test_every_backend_finds_nearly_all_with_exact_scores(tmp_path, backend, que
 def test_filters_leave_exactly_what_passes(tmp_path, backend, queries, where):
     index = made(tmp_path / "index", **backend)
     _, rows = index.search(queries, 10, where)
-    allowed = index.allowed(where)
+    allowed = index.selection(where).mask
     assert allowed[rows].all()
     true = expected(vectors_of(500), queries, 10, allowed)
+    assert share(rows, true) > 0.97
+
+
+def test_filters_that_leave_the_nearest_out_still_find_the_best(tmp_path, backend):
+    index = create(tmp_path / "index", {"image": DIM}, IndexSettings(**backend), MODEL)
+    random = np.random.default_rng(3)
+    centres = random.normal(size=(10, DIM))
+    vectors = centres[np.arange(2000) % 10] + 0.1 * random.normal(size=(2000, DIM))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("f4")
+    index.add(items_of(2000), [vectors])  # the year is the cluster
+    queries = vectors[:200:10]  # of cluster 0
+    for where in ("year != 0", "year = 7", "not year in (0, 1, 2)"):
+        _, rows = index.search(queries, 10, where)
+        true = expected(vectors, queries, 10, index.selection(where).mask)
+        assert share(rows, true) > 0.97
+    index.remove(index.items["id"][index.items["year"] == 0])
+    _, rows = index.search(queries, 10)
+    true = expected(vectors, queries, 10, index.items["year"].to_numpy() > 0)
     assert share(rows, true) > 0.97
 
 
@@ -111,7 +129,7 @@ def test_large_selections_are_compared_without_a_copy(tmp_path, queries, monkeyp
     index = made(tmp_path / "index")
     monkeypatch.setattr("twinlens.index.backends.GATHERED", 10)
     _, rows = index.search(queries, 7, "year > 4")
-    allowed = index.allowed("year > 4")
+    allowed = index.selection("year > 4").mask
     np.testing.assert_array_equal(rows, expected(vectors_of(500), queries, 7, allowed))
 
 
@@ -184,6 +202,23 @@ def test_an_interrupted_change_was_none(tmp_path, queries):
     everything = np.concatenate([vectors_of(50), vectors_of(5, seed=2)])
     _, rows = load(tmp_path / "index").search(queries, 8)
     np.testing.assert_array_equal(rows, expected(everything, queries, 8))
+
+
+def test_a_failure_inside_the_backend_changes_nothing(tmp_path, backend, queries):
+    index = made(tmp_path / "index", **backend)
+    _, before = index.search(queries, 5)
+
+    class Failing(type(index.backend)):
+        def add(self, vectors, items):
+            super().add(vectors, items)
+            raise KeyboardInterrupt
+
+    index.backend.__class__ = Failing
+    with pytest.raises(KeyboardInterrupt):
+        index.add(items_of(50, start=500), [vectors_of(50, seed=1)])
+    np.testing.assert_array_equal(index.search(queries, 5)[1], before)
+    index.add(items_of(50, start=500), [vectors_of(50, seed=1)])
+    assert len(load(tmp_path / "index")) == 550
 
 
 def test_a_change_starts_from_what_others_have_written(tmp_path):

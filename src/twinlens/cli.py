@@ -107,7 +107,7 @@ def evaluate_command(
             "--config that names it."
         )
     if label:
-        from twinlens.search_commands import evaluate_index
+        from twinlens.index_commands import evaluate_index
 
         evaluate_index([run, *([other] if other else [])], label, split or "test")
         return

@@ -34,8 +34,9 @@ def index_command(
         list[str] | None, typer.Option(metavar="ID", help="Take an item out.")
     ] = None,
     near_duplicates: Annotated[
-        float, typer.Option(help="List groups of items at least this alike: 0.95.")
-    ] = 0.0,
+        float | None,
+        typer.Option(help="List groups of items at least this alike: 0.95."),
+    ] = None,
     tune: Annotated[
         str,
         typer.Option(
@@ -46,24 +47,24 @@ def index_command(
     set_: SetOption = None,
 ) -> None:
     """Embed a collection and make it searchable; change and check an index."""
-    from twinlens import search_commands
+    from twinlens import index_commands
 
     if not (run or index):
         raise InputError("Name the model with --run, or an index with --index.")
     overrides = list(set_ or [])
     overrides += [f"data.path={data!r}"] if data else []
     overrides += [f"data.reader={reader!r}"] if reader else []
-    folder = search_commands.index_folder(run, index)
+    folder = index_commands.index_folder(run, index)
     if remove:
-        search_commands.remove_items(folder, remove)
-    elif near_duplicates:
-        search_commands.list_near_duplicates(folder, near_duplicates)
+        index_commands.remove_items(folder, remove)
+    elif near_duplicates is not None:
+        index_commands.list_near_duplicates(folder, near_duplicates)
     elif tune:
-        search_commands.tune_weights(folder, run, tune)
+        index_commands.tune_weights(folder, run, tune)
     elif add:
-        search_commands.add_to_index(folder, run, overrides, pictures, split)
+        index_commands.add_to_index(folder, run, overrides, pictures, split)
     else:
-        search_commands.make_index(folder, run, overrides, pictures, split)
+        index_commands.make_index(folder, run, overrides, pictures, split)
 
 
 @stoppable

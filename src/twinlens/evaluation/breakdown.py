@@ -68,7 +68,11 @@ def by_label(
     """
     column = _attribute(attributes, settings.label, "evaluation.label")
     labels = column.astype(str).to_numpy()
+    known = (column.notna() & (labels != "")).to_numpy(bool)  # others are like nobody
+    captions = np.flatnonzero(known[picture_of_caption])
+    texts, picture_of_caption = texts[captions], picture_of_caption[captions]
     of_caption = labels[picture_of_caption]
+    images, labels = images[known], labels[known]
     sides = {
         "image_to_image": (images, labels, None, None),
         "text_to_image": (texts, of_caption, images, labels),

@@ -13,7 +13,8 @@ from twinlens.index.filters import Selection
 from twinlens.index.milvus import MilvusBackend
 
 GATHERED = 20_000  # rows that a filter leaves: fewer are copied and compared exactly
-SELECTIVE = 0.05  # share below which a graph search would lose too much
+SELECTIVE = 0.05  # share below which comparing all that are left is quicker
+MANY = 100  # candidates of a query with a filter, at least
 PQ_TRAINING = 256  # vectors a list of product quantisation needs, and centroids a byte
 
 
@@ -36,6 +37,9 @@ class Backend(Protocol):
             `(q, k)` float32 scores, best first, and `(q, k)` int64 rows; -1 behind
             the end.
         """
+
+    def clear(self) -> None:
+        """Drops what a build that failed has put elsewhere than into the folder."""
 
     def add(self, vectors: np.ndarray, items: pd.DataFrame) -> None:
         """Appends `(m, dim)` vectors as the next rows, and items labelled by row."""
@@ -126,19 +130,39 @@ class FaissBackend(Backend):
         self.index, self.vectors, self.settings = index, vectors, settings
 
     def search(self, queries, k, selection):
-        """See `Backend`."""
+        """See `Backend`.
+
+        FAISS gives up after so many candidates, whether they are allowed or not. So
+        all are searched for, more where fewer are allowed, and a query that is left
+        with too few is compared with every vector.
+        """
         allowed = selection.mask
-        if allowed is not None:
-            count = int(allowed.sum())
-            if count <= max(SELECTIVE * len(allowed), k):
-                return exact(self.vectors, queries, k, allowed)
         wide = k
         if self.settings.backend == "ivf_pq":
             wide = k * self.settings.ivf_pq_refine
-        wide = min(wide, len(self.vectors))
-        parameters = self._parameters(wide, allowed)
-        _, rows = self.index.search(queries, wide, params=parameters)
-        return self._compared(queries, rows, k)
+        if allowed is None:
+            return self._compared(queries, self._near(queries, wide), k)
+        count = int(allowed.sum())
+        if count <= max(SELECTIVE * len(allowed), k):
+            return exact(self.vectors, queries, k, allowed)
+        wide = max(math.ceil(2 * wide * len(allowed) / count), MANY)
+        rows = self._near(queries, wide)
+        rows = np.where((rows >= 0) & allowed[np.maximum(rows, 0)], rows, -1)
+        scores, rows = self._compared(queries, rows, k)
+        short = rows[:, -1] < 0
+        if short.any():
+            scores[short], rows[short] = exact(self.vectors, queries[short], k, allowed)
+        return scores, rows
+
+    def _near(self, queries: np.ndarray, count: int) -> np.ndarray:
+        """`(q, count)` rows that are near; -1 behind the end."""
+        faiss, count = open_faiss(), min(count, len(self.vectors))
+        if self.settings.backend == "hnsw":
+            width = max(self.settings.hnsw_search, count)
+            parameters = faiss.SearchParametersHNSW(efSearch=width)
+        else:
+            parameters = faiss.SearchParametersIVF(nprobe=self.settings.ivf_probes)
+        return self.index.search(queries, count, params=parameters)[1]
 
     def _compared(self, queries, rows, k):
         """Exact scores of what was found, best first."""
@@ -148,16 +172,6 @@ class FaissBackend(Backend):
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         best = np.take_along_axis(rows, order, axis=1)
         return _filled(np.take_along_axis(scores, order, axis=1), best, k)
-
-    def _parameters(self, k: int, allowed: np.ndarray | None):
-        faiss, settings = open_faiss(), self.settings
-        chosen = {}
-        if allowed is not None and not allowed.all():
-            chosen["sel"] = faiss.IDSelectorBatch(np.flatnonzero(allowed))
-        if settings.backend == "hnsw":
-            width = max(settings.hnsw_search, k)
-            return faiss.SearchParametersHNSW(efSearch=width, **chosen)
-        return faiss.SearchParametersIVF(nprobe=settings.ivf_probes, **chosen)
 
     def add(self, vectors: np.ndarray, items: pd.DataFrame) -> None:
         """See `Backend`."""

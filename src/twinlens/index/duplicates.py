@@ -11,7 +11,7 @@ BLOCK = 1024  # queries at once
 
 
 def near_duplicates(
-    index: VectorIndex, threshold: float = 0.95, field: str = "image"
+    index: VectorIndex, threshold: float = 0.95, field: str = ""
 ) -> pd.DataFrame:
     """Items that are linked by pairs with a cosine of at least `threshold`.
 
@@ -20,7 +20,7 @@ def near_duplicates(
     Args:
         index: to look through.
         threshold: cosine of two that are nearly the same.
-        field: of the index, that is compared.
+        field: of the index, that is compared; its first one by default.
 
     Returns:
         One row an item, `group` from 0, the largest first, and the items' columns.
@@ -28,6 +28,7 @@ def near_duplicates(
     Raises:
         InputError: no such field, or a threshold that is not in 0…1.
     """
+    field = field or next(iter(index.fields))
     if field not in index.fields or not 0 < threshold <= 1:
         raise InputError(
             f"Near-duplicates by the field {field!r} and the cosine {threshold}: "

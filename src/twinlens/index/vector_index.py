@@ -5,7 +5,8 @@
 the index before a change or after it, and an interrupted change was none.
 """
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,10 @@ class VectorIndex:
             )
         return self._rows.to_numpy()[places]
 
-    def allowed(self, where: str = "") -> np.ndarray | None:
-        """`(n,)` bool: items that are there and pass a filter; `None` for all."""
-        return self.selection(where).mask
-
-    def selection(self, where: str = "") -> Selection:
+    def selection(self, where: str | Selection = "") -> Selection:
         """Items that are there and pass a filter."""
+        if isinstance(where, Selection):
+            return where
         chosen = parse_filter(where, self.items) if where else None
         return Selection(self.items, self.removed, chosen)
 
@@ -109,7 +108,7 @@ class VectorIndex:
         self,
         queries: np.ndarray,
         k: int,
-        where: str = "",
+        where: str | Selection = "",
         without: np.ndarray | None = None,
         exactly: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +117,7 @@ class VectorIndex:
         Args:
             queries: `(q, dim)` float32, weighted field by field.
             k: how many.
-            where: filter on attributes.
+            where: filter on attributes, or what is left by one.
             without: `(q,)` a row for each query that it may not find, -1 for none.
             exactly: compare every vector, whatever the backend.
 
@@ -163,26 +162,23 @@ class VectorIndex:
                 f"{len(twice)} items have the id of another, the first is "
                 f"{twice.iloc[0]!r}. Give each item its own id."
             )
-        with writing(self.folder):
-            self._refresh()
+        with self._changing():
             start = len(self.items)
             path = self.folder / VECTORS
             total = vector_file.append(path, start, blocks)
             if total - start != len(items):
                 raise ValueError(f"{total - start} vectors for {len(items)} items")
             vectors = vector_file.read(path, total, self.vectors.shape[1])
-            backend = self.backend
             if not start:
-                backend = empty_backend(self.settings, vectors, total, self.folder)
+                self.backend = empty_backend(self.settings, vectors, total, self.folder)
             items = items.set_axis(range(start, total))
             for first in range(start, total, BLOCK):
                 some = items.loc[first : first + BLOCK - 1]
-                backend.add(np.asarray(vectors[first : first + BLOCK]), some)
+                self.backend.add(np.asarray(vectors[first : first + BLOCK]), some)
             replaced = self.items["id"].isin(items["id"]).to_numpy() & ~self.removed
             self.removed = np.pad(self.removed | replaced, (0, len(items)))
             self.items = pd.concat([self.items, items]) if start else items
-            self.backend, self.vectors = backend, vectors
-            backend.vectors = vectors
+            self.vectors = self.backend.vectors = vectors
             self._commit(np.flatnonzero(replaced))
         return int(replaced.sum())
 
@@ -192,30 +188,38 @@ class VectorIndex:
         Raises:
             InputError: an item is not there, or another process writes.
         """
-        with writing(self.folder):
-            self._refresh()
+        with self._changing():
             rows = self.rows(ids)
             self.removed[rows] = True
             self._commit(rows)
 
     def note(self, **values: Any) -> None:
         """Writes values into `index.json`."""
-        with writing(self.folder):
-            self._refresh()
+        with self._changing():
             self.info |= values
             self._commit()
 
-    def _refresh(self) -> None:
-        """What another process has written since."""
-        if not (self.folder / INFO).exists():
-            return
-        if read_info(self.folder)["generation"] != self.info["generation"]:
-            self.__dict__ |= load(self.folder).__dict__
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Starts from what others have written; a failure changes nothing."""
+        with writing(self.folder):
+            there = (self.folder / INFO).exists()
+            if (
+                there
+                and read_info(self.folder)["generation"] != self.info["generation"]
+            ):
+                self.__dict__ |= load(self.folder).__dict__
+            try:
+                yield
+            except BaseException:
+                if there:
+                    self.__dict__ |= load(self.folder).__dict__
+                raise
 
     def _commit(self, gone: np.ndarray | tuple = ()) -> None:
         before = self.info["generation"]
         self.info |= {"generation": before + 1, "count": len(self.items)}
-        paths = files(self.folder, self.info["generation"])
+        paths = files(self.folder, before + 1)
         write_items(paths["items"], self.items, self.removed)
         self.backend.save(paths["neighbours"])
         write_info(self.folder, self.info)
@@ -274,13 +278,13 @@ def load(folder: str | Path) -> VectorIndex:
     """
     folder = Path(folder)
     info = read_info(folder)
-    try:
-        return _of_generation(folder, info)
-    except InputError:
-        newer = read_info(folder)
-        if newer["generation"] == info["generation"]:
-            raise
-        return _of_generation(folder, newer)  # it was written in the meantime
+    while True:
+        try:
+            return _of_generation(folder, info)
+        except InputError:
+            before, info = info, read_info(folder)
+            if before["generation"] == info["generation"]:
+                raise  # else it was written in the meantime
 
 
 def _of_generation(folder: Path, info: dict[str, Any]) -> VectorIndex:

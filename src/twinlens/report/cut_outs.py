@@ -20,7 +20,7 @@ SIZE = 300  # pixels, about what encoders take
 
 
 def show_cut_outs(config: Config, path: Path) -> None:
-    """Draws some pictures of a data set and says in how many a product was found.
+    """Draws some pictures of a data set and says how many were changed.
 
     Raises:
         InputError: the settings cut nothing out.
@@ -33,7 +33,7 @@ def show_cut_outs(config: Config, path: Path) -> None:
             "a --config that sets it, or --set image_encoder.segment=grabcut."
         )
     found, tried = draw_cut_outs(Experiment(config).table, segment, path)
-    say(f"A product was found in {found} of {tried} pictures: {path}")
+    say(f"{found} of {tried} pictures were changed: {path}")
 
 
 def draw_cut_outs(
@@ -42,7 +42,7 @@ def draw_cut_outs(
     """Some pictures before and after their products are cut out, into a PNG file.
 
     Returns:
-        In how many a product was found, and how many were tried; broken ones are not.
+        How many were changed, and how many were tried; broken ones are not.
     """
     first = table.drop_duplicates("image_id")
     some = first.sample(min(count, len(first)), random_state=0)
@@ -53,7 +53,7 @@ def draw_cut_outs(
     for number, (name, *pair) in enumerate(tried):
         changed = not np.array_equal(*pair)
         found += changed
-        titles = (name[-24:], "cut out" if changed else "nothing found")
+        titles = (name[-24:], "cut out" if changed else "as it was")
         for side, (picture, title) in enumerate(zip(pair, titles, strict=True)):
             axes = figure.add_subplot(lines, 6, 2 * number + side + 1)
             axes.set(xticks=[], yticks=[])  # the frame shows where white ends

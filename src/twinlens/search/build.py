@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ from twinlens.search.search_index import SearchIndex
 
 AUDIT_K = 10  # answers that are compared
 SHOWN = 5  # broken pictures named
+TAKEN = {  # columns of items, and of answers
+    "id",
+    "title",
+    "rank",
+    "score",
+    "group",
+    "joint",
+    "text_to_image",
+    "text_to_title",
+}
 
 
 def items_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -32,10 +43,12 @@ def items_of(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `id`, `image_path`, `title` (the first caption), `split` and the attributes,
-        as numbers where all of a column are.
+        as numbers where all of a column are, missing where they are empty. One that
+        is called as a column of answers gets an underscore.
     """
     names = {"image_id": "id", "caption": "title"}
-    items = table.drop_duplicates("image_id").rename(columns=names)
+    taken = {name: f"{name}_" for name in table.columns[4:] if name in TAKEN}
+    items = table.drop_duplicates("image_id").rename(columns=taken | names)
     items = items.reset_index(drop=True)
     for name in items.columns[4:]:
         items[name] = as_numbers(items[name])
@@ -43,13 +56,20 @@ def items_of(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_numbers(column: pd.Series) -> pd.Series:
-    """A column of text as numbers where every value is one, else as it is."""
-    found = pd.to_numeric(column, errors="coerce")
-    given = column.notna() & (column.astype(str) != "")
-    if not given.any() or found[given].isna().any():
+    """A column of text as numbers where every value is one, else as text.
+
+    Empty text is a missing value. Digits that a number would not keep, as in 007 or
+    in sixteen and more, are text.
+    """
+    column = column.mask(column.astype(str) == "")
+    given = column.dropna()
+    found = pd.to_numeric(given, errors="coerce")
+    kept = given.astype(str).str.fullmatch(r"-?(?!0\d)[\d.]{1,15}(?:e-?\d+)?")
+    if not len(given) or not np.isfinite(found).all() or not kept.all():
         return column
-    whole = (found.dropna() % 1 == 0).all()
-    return found.astype("Int64" if whole else "Float64")
+    whole = (found % 1 == 0).all()
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers.astype("Int64" if whole else "Float64")
 
 
 def pictures_in(folder: str | Path) -> pd.DataFrame:
@@ -103,8 +123,8 @@ def build_index(
             "another folder with --index."
         )
     fields, good = _fields(model, items, settings.fields, max_broken_fraction)
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(".partial", f"{path.name}-", path.parent))
     sizes = {name: field.dim for name, field in fields.items()}
     said = {
         "name": model.name,
@@ -113,9 +133,14 @@ def build_index(
     }
     made = vector_index.create(partial, sizes, settings, said)
     made.info["search"] = search or {}
-    made.add(items.iloc[good], _blocks(fields, good))
-    made.backend.close()  # its files cannot move while they are open
-    partial.rename(path)
+    try:
+        made.add(items.iloc[good], _blocks(fields, good))
+        made.backend.close()  # its files cannot move while they are open
+        partial.rename(path)
+    except BaseException:
+        made.backend.clear()
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     index = SearchIndex.load(path)
     index._model = model
     if settings.backend != "flat" and settings.audit_queries:
@@ -174,6 +199,7 @@ def _fields(
     if not len(items):
         raise InputError("There are no items to index. Check the data's path.")
     source = Fields(model, items)
+    source.check(names)
     fields = {name: source.named(name) for name in names}
     broken = source.broken()
     if len(broken) > allowed * len(items):

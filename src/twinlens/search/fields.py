@@ -4,7 +4,8 @@ A query has the same fields, each times its weight, so that the inner product is
 weighted sum of cosines; weights are free at every query.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from twinlens.errors import InputError
 from twinlens.features import Features, encode_texts
 from twinlens.search.model import SearchModel
 
-FROM_QUERIES = ("image", "title", "image_feature")  # also of pictures from outside
+SHARED = ("image", "title")  # in the space of texts and pictures
 GROWING = ("image", "title", "image_feature", "title_feature")  # of an item alone
 KINDS = (
     "image, title (embeddings of the shared space), image_feature, title_feature, "
@@ -61,8 +62,10 @@ class Fields:
         return features, features.rows(self.items["id"].to_numpy(object))
 
     @cached_property
-    def titles(self) -> tuple[Features, np.ndarray]:
+    def titles(self) -> tuple[Features | None, np.ndarray]:
         """Features of titles and each item's row; -1 without a title."""
+        if (self.items["title"] == "").all():
+            return None, np.full(len(self.items), -1)
         features = self.model.title_features(self.items["title"])
         return features, features.rows(self.items["title"].to_numpy(object))
 
@@ -74,33 +77,46 @@ class Fields:
         reasons = pd.Series(features.errors, index=features.ids)
         return reasons.reindex(self.items["id"][rows < 0])
 
-    def named(self, name: str) -> Field:
-        """One field; see `KINDS`.
+    def check(self, names: Iterable[str]) -> None:
+        """Refuses fields that cannot be made, before anything is encoded.
 
         Raises:
-            InputError: of no kind, or an attribute that is not there.
+            InputError: of no kind, an attribute that is not there, or titles where
+                there are none.
         """
+        for name in names:
+            kind, _, rest = name.partition(":")
+            counted = kind in ("image_feature", "title_feature", "tfidf")
+            if kind == "attribute" and rest:
+                _check_attribute(self.items, rest)
+            elif name not in SHARED and not (counted and re.fullmatch(r"\d*", rest)):
+                raise InputError(f"index.fields has {name!r}. Known: {KINDS}.")
+            if kind in ("title_feature", "tfidf") and (self.items["title"] == "").all():
+                raise InputError(
+                    f"index.fields has {name!r}, but none of these {len(self.items)} "
+                    "items has a title. Set \"index.fields=['image']\"."
+                )
+
+    def named(self, name: str) -> Field:
+        """One field; see `KINDS`."""
         kind, _, rest = name.partition(":")
-        count = int(rest) if rest.isdecimal() else 0
         model = self.model
         if name == "image":
             embed = model.embed_image_features
             return _embedded(*self.pictures, embed, model, model.average_views)
         if name == "title":
             return _embedded(*self.titles, model.embed_text_features, model, False)
-        if kind == "image_feature" and (count or not rest):
-            return _raw(*self.pictures, count, name)
-        if kind == "title_feature" and (count or not rest):
-            return _raw(*self.titles, count, name)
-        if kind == "tfidf" and (count or not rest):
-            return _tfidf(self.items["title"], count or TFIDF_DIM, model)
-        if kind == "attribute" and rest:
-            return _one_hot(self.items, rest)
-        raise InputError(f"index.fields has {name!r}. Known: {KINDS}.")
+        if kind == "image_feature":
+            return _raw(*self.pictures, int(rest or 0), name)
+        if kind == "title_feature":
+            return _raw(*self.titles, int(rest or 0), name)
+        if kind == "tfidf":
+            return _tfidf(self.items["title"], int(rest or TFIDF_DIM), model)
+        return _one_hot(self.items, rest)
 
 
 def _embedded(
-    features: Features,
+    features: Features | None,
     rows: np.ndarray,
     embedder: Embedder,
     model: SearchModel,
@@ -159,13 +175,16 @@ def _tfidf(titles: pd.Series, dim: int, model: SearchModel) -> Field:
     return Field(features.values.shape[1], lambda i: _picked(features.values, rows[i]))
 
 
-def _one_hot(items: pd.DataFrame, column: str) -> Field:
-    """One number for each value of an attribute."""
+def _check_attribute(items: pd.DataFrame, column: str) -> None:
     if column not in items:
         raise InputError(
             f"index.fields has 'attribute:{column}', which these items do not have. "
             f"Their attributes: {', '.join(items.columns)}."
         )
+
+
+def _one_hot(items: pd.DataFrame, column: str) -> Field:
+    """One number for each value of an attribute."""
     codes, values = pd.factorize(items[column])
     table = np.eye(len(values), dtype=np.float32)
 

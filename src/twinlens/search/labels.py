@@ -11,6 +11,8 @@ import pandas as pd
 from twinlens import metrics
 from twinlens.config import SearchSettings
 from twinlens.errors import InputError
+from twinlens.index.filters import Selection
+from twinlens.progress import Progress
 from twinlens.search.queries import Query
 from twinlens.search.ranking import field_weights
 from twinlens.search.search_index import SearchIndex
@@ -28,12 +30,12 @@ class LabelledItems:
     Attributes:
         rows: `(n,)` of the index.
         labels: `(n,)` texts.
-        where: filter that leaves this gallery.
+        gallery: what may be found.
     """
 
     rows: np.ndarray
     labels: np.ndarray
-    where: str
+    gallery: Selection
 
 
 def labelled_items(index: SearchIndex, label: str, split: str) -> LabelledItems:
@@ -59,8 +61,8 @@ def labelled_items(index: SearchIndex, label: str, split: str) -> LabelledItems:
             f"The split {split!r} of {index.vectors.folder} has {len(rows)} items "
             f"with {label!r}; at least two are needed. Items by split: {counts}."
         )
-    where = f'split = "{split}"' if split else ""
-    return LabelledItems(rows, items[label].iloc[rows].astype(str).to_numpy(), where)
+    labels = items[label].iloc[rows].astype(str).to_numpy()
+    return LabelledItems(rows, labels, Selection(items, ~wanted))
 
 
 def systems(index: SearchIndex) -> dict[str, SearchSettings]:
@@ -116,7 +118,7 @@ def label_metrics(
     ids = index.vectors.items["id"].iloc[labelled.rows]
     queries = [Query(item=each) for each in ids]
     deep = settings.model_copy(update={"k": max(ks)})
-    found = index.ranked(queries, labelled.where, deep, exactly=True).rows
+    found = index.ranked(queries, labelled.gallery, deep, exactly=True).rows
     place = np.full(len(index.vectors.items), -1)
     place[labelled.rows] = np.arange(len(labelled.rows))
     found = np.where(found >= 0, place[found], -1)
@@ -167,23 +169,28 @@ def tune(
             "--set \"index.fields=['image', 'title']\"."
         )
     labelled = labelled_items(index, label, split)
+    weights = list(_shares(list(index.vectors.fields)))
+    two_stages = {"image", "title"} <= index.vectors.fields.keys()
+    stages = list(product(("joint", "image"), SECOND_STAGE, SECOND_STAGE))
+    total = len(weights) + two_stages * len(stages)
     best: dict[str, Any] = {"precision": -1.0}
-    for weights in _shares(list(index.vectors.fields)):
-        settings = index.settings(weights=weights, candidates=0, diversity=0.0)
-        best = _better(best, index, labelled, settings, k)
-    if not {"image", "title"} <= index.vectors.fields.keys():
-        return best
-    one_stage = {"weights": best["weights"], "candidates": TUNED_CANDIDATES}
-    for stage in ("joint", "image"):
-        for image, title in product(SECOND_STAGE, SECOND_STAGE):
+    with Progress("choosing weights", total, "settings") as progress:
+        for each in weights:
+            settings = index.settings(weights=each, candidates=0, diversity=0.0)
+            best = _better(best, index, labelled, settings, k)
+            progress.advance()
+        chosen = best["weights"]
+        for stage, image, title in stages if two_stages else ():
             settings = index.settings(
-                **one_stage,
+                weights=chosen,
+                candidates=TUNED_CANDIDATES,
                 first_stage=stage,
                 text_to_image=image,
                 text_to_title=title,
                 diversity=0.0,
             )
             best = _better(best, index, labelled, settings, k)
+            progress.advance()
     return best
 
 

@@ -7,10 +7,8 @@ import numpy as np
 
 from twinlens.errors import InputError
 from twinlens.index import VectorIndex
-from twinlens.search.fields import unit
+from twinlens.search.fields import SHARED, unit
 from twinlens.search.model import Picture, SearchModel
-
-SHARED = {"image", "title"}  # fields in the space of texts and pictures
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def encode_queries(
         rows[of_items] = index.rows(queries[i].item for i in of_items)
     seen = _seen(queries, index, model, rows)
     texts = _texts([query.text for query in queries], index, model)
-    for name in SHARED & seen.keys():
+    for name in seen.keys() & SHARED:
         seen[name] = _joined(seen[name], texts, text_weight)
     if titles_too:
         texts = np.where(
@@ -118,7 +116,7 @@ def _seen(
     if shown:
         features = model().image_features([queries[i].image for i in shown])
         embedded = model().embed_image_features(features, np.arange(len(features)))
-        for name in SHARED & seen.keys():
+        for name in seen.keys() & SHARED:
             seen[name][shown] = embedded
         if "image_feature" in seen:
             seen["image_feature"][shown] = unit(features)
@@ -153,4 +151,6 @@ def _titles(
         vectors[rows < 0] = 0
         return vectors
     titles = index.items["title"]
+    if not index.fields.keys() & SHARED:
+        return np.zeros((len(rows), 1), np.float32)
     return _texts([titles.iloc[row] if row >= 0 else "" for row in rows], index, model)

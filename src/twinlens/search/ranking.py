@@ -1,5 +1,6 @@
 """From candidates to answers: a second stage by text, and diversity."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from twinlens.config import SearchSettings
 from twinlens.errors import InputError
 from twinlens.index import VectorIndex
+from twinlens.index.filters import Selection
 from twinlens.search.queries import EncodedQueries
 
 DIVERSE_FROM = 10  # times k candidates, where nothing else is said
@@ -44,6 +46,16 @@ class Ranked:
         return Ranked(rows, np.take_along_axis(scores, order, 1), stages)
 
 
+def joined(parts: Sequence[Ranked]) -> Ranked:
+    """Answers of blocks of queries, one behind the other."""
+    stages = {
+        name: np.concatenate([part.stages[name] for part in parts])
+        for name in parts[0].stages
+    }
+    rows = np.concatenate([part.rows for part in parts])
+    return Ranked(rows, np.concatenate([part.scores for part in parts]), stages)
+
+
 def field_weights(index: VectorIndex, wanted: dict[str, float]) -> dict[str, float]:
     """Weights of the index's fields that sum to one; alike where none are wanted.
 
@@ -67,7 +79,7 @@ def rank(
     queries: EncodedQueries,
     index: VectorIndex,
     settings: SearchSettings,
-    where: str = "",
+    where: str | Selection = "",
     exactly: bool = False,
 ) -> Ranked:
     """The answers to some queries.
@@ -76,8 +88,12 @@ def rank(
         queries: of `encode_queries`; with titles where there is a second stage.
         index: to search.
         settings: weights and stages.
-        where: filter on attributes.
+        where: filter on attributes, or what is left by one.
         exactly: compare every vector, whatever the backend.
+
+    Raises:
+        InputError: weights or a filter that do not fit, or a query that says nothing
+            about any field with a weight.
     """
     weights = field_weights(index, settings.weights)
     k = settings.k
@@ -86,8 +102,10 @@ def rank(
         wide = k * DIVERSE_FROM
     first = weights
     if settings.first_stage == "image" and settings.candidates:
-        first = field_weights(index, {"image": 1.0})
+        _check_picture_field(index)
+        first = {"image": 1.0}
     vectors = queries.vectors(first)
+    _check_says_something(vectors, queries.rows, index, first)
     _, rows = index.search(vectors, wide, where, queries.rows, exactly)
     found = _taken(index, rows)
     joint = np.einsum("qd,qkd->qk", queries.vectors(weights), found)
@@ -97,6 +115,30 @@ def rank(
     if settings.diversity:
         ranked = _diverse(ranked, index, weights, settings)
     return ranked.best(k)
+
+
+def _check_picture_field(index: VectorIndex) -> None:
+    if "image" not in index.fields:
+        raise InputError(
+            f"search.first_stage is 'image', but {index.folder} has the fields "
+            f"{', '.join(index.fields)}. Set it to 'joint'."
+        )
+
+
+def _check_says_something(
+    vectors: np.ndarray,
+    rows: np.ndarray,
+    index: VectorIndex,
+    weights: dict[str, float],
+) -> None:
+    silent = np.flatnonzero(~vectors.any(axis=1) & (rows < 0))
+    if len(silent):
+        raise InputError(
+            f"Query {silent[0] + 1} of {len(vectors)} says nothing about the fields "
+            f"of {index.folder} that have a weight: {weights}. Texts are about image "
+            "and title, pictures about image_feature too, items about all that they "
+            "have."
+        )
 
 
 def _taken(index: VectorIndex, rows: np.ndarray) -> np.ndarray:
@@ -161,11 +203,12 @@ def _diverse(
     likeness = found @ found.transpose(0, 2, 1)
     queries = np.arange(len(found))
     gains = np.full(ranked.rows.shape, -np.inf)
-    nearest = np.zeros(ranked.rows.shape)
+    nearest = np.full(ranked.rows.shape, -1.0)  # the least that a cosine can be
+    scores = np.where(ranked.rows >= 0, ranked.scores, 0.0)
     left = ranked.rows >= 0
     for place in range(min(settings.k, ranked.rows.shape[1])):
         share = settings.diversity if place else 0.0
-        value = (1 - share) * ranked.scores - share * nearest
+        value = (1 - share) * scores - share * nearest
         chosen = np.where(left, value, -np.inf).argmax(axis=1)
         real = left[queries, chosen]
         gains[queries[real], chosen[real]] = -float(place)

@@ -12,9 +12,12 @@ from twinlens.config import Config, SearchSettings
 from twinlens.errors import InputError
 from twinlens.index import VectorIndex
 from twinlens.index import load as load_vectors
+from twinlens.index.filters import Selection
 from twinlens.search.model import Picture, SearchModel, open_model
 from twinlens.search.queries import Query, encode_queries
-from twinlens.search.ranking import Ranked, rank
+from twinlens.search.ranking import Ranked, joined, rank
+
+BLOCK = 256  # queries embedded and ranked at once: bounds the memory of many
 
 
 @dataclass
@@ -121,6 +124,8 @@ class SearchIndex:
     ) -> list[pd.DataFrame]:
         """The best items for each of many queries, embedded together."""
         chosen = self.settings(**settings)
+        if not queries:
+            return []
         if not len(self):
             raise InputError(f"{self.vectors.folder} is empty. Add items with --add.")
         return self._frames(self.ranked(queries, where, chosen))
@@ -145,20 +150,23 @@ class SearchIndex:
     def ranked(
         self,
         queries: Sequence[Query],
-        where: str = "",
+        where: str | Selection = "",
         settings: SearchSettings | None = None,
         exactly: bool = False,
     ) -> Ranked:
         """Rows and scores instead of frames; see `search_many`."""
         settings = settings or self.defaults
-        encoded = encode_queries(
-            queries,
-            self.vectors,
-            self.model,
-            settings.text_weight,
-            titles_too=bool(settings.candidates),
-        )
-        return rank(encoded, self.vectors, settings, where, exactly)
+        parts = []
+        for start in range(0, len(queries), BLOCK):
+            encoded = encode_queries(
+                queries[start : start + BLOCK],
+                self.vectors,
+                self.model,
+                settings.text_weight,
+                titles_too=bool(settings.candidates),
+            )
+            parts.append(rank(encoded, self.vectors, settings, where, exactly))
+        return joined(parts)
 
     def _frames(self, ranked: Ranked) -> list[pd.DataFrame]:
         frames = []
