@@ -190,6 +190,7 @@ def test_a_missing_argument_is_a_usage_error():
 # === The real data ===
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_real_pictures_train_with_real_weights(shared, tmp_path):
     weights = shared / "models"

@@ -41,6 +41,7 @@ from twinlens.cli import main
 
 main()
 """
+pytestmark = pytest.mark.slow  # starts three processes
 NOISE = ("I0000", "W0000", "E0000", "oneDNN", "cudart", "WARNING")
 
 

@@ -193,6 +193,7 @@ def encoding_process(root: Path, **options):
     return subprocess.Popen(command, **pipes, **options)
 
 
+@pytest.mark.slow
 def test_a_killed_encoding_goes_on_and_ends_with_the_same_bits(tmp_path):
     draw(tmp_path / "pictures", 60)  # blocks of sixteen
     process = encoding_process(tmp_path)
@@ -210,6 +211,7 @@ def test_a_killed_encoding_goes_on_and_ends_with_the_same_bits(tmp_path):
     assert folders(tmp_path / "cache") == [whole.folder.name]
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_cache_encode_once(tmp_path):
     draw(tmp_path / "pictures", 40)
     first = encoding_process(tmp_path)
@@ -228,6 +230,7 @@ def limit_file_size():
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_in_words_before_the_work(tmp_path):
     draw(tmp_path / "pictures", 600)  # 600 rows of 16 bytes are too many for 8 kB
     (tmp_path / "go").touch()

@@ -104,7 +104,11 @@ def stepped_at_once(model, made, rate=0.1, of=None):
 
 @pytest.mark.parametrize(
     ("count", "of"),
-    [(1, InfoNCELoss()), (3, InfoNCELoss()), (3, SupervisedContrastiveLoss())],
+    [
+        (1, InfoNCELoss()),
+        pytest.param(3, InfoNCELoss(), marks=pytest.mark.slow),
+        (3, SupervisedContrastiveLoss()),
+    ],
 )
 def test_a_step_is_autodiff_over_all_pairs_at_once_with_the_same_dropout(
     encoders, model, count, of

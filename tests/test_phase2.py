@@ -139,6 +139,7 @@ def test_a_finished_run_is_measured_again_without_training(home, tuned):
     assert tuned.run.read_json("evaluation.json") == before
 
 
+@pytest.mark.slow
 def test_a_stopped_training_ends_with_the_same_bits(anew, tmp_path, monkeypatch):
     monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY_SECONDS", 0.0)
     whole = anew()

@@ -31,6 +31,7 @@ def steps(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mirrored", "worker 0", "worker 1"])
 def test_replicas_take_the_step_of_one_device_on_the_whole_batch(steps, kind):
     expected, found = steps["one"], steps[kind]
@@ -43,6 +44,7 @@ def test_replicas_take_the_step_of_one_device_on_the_whole_batch(steps, kind):
         )
 
 
+@pytest.mark.slow
 def test_the_steps_do_change_the_weights(steps):
     one = steps["one"]
     assert one["sgd loss"][0] == pytest.approx(one["adamw loss"][0])  # the same start
@@ -51,6 +53,7 @@ def test_the_steps_do_change_the_weights(steps):
     assert all((a != b).any() for a, b in pairs)  # but other ways
 
 
+@pytest.mark.slow
 def test_every_machine_hears_the_chief(steps):
     for kind in ("one", "mirrored", "worker 0", "worker 1"):
         assert steps[kind]["chief"].tolist() == ["0", "ö"], kind

@@ -272,6 +272,7 @@ model.save(sys.argv[4])
 """
 
 
+@pytest.mark.slow
 def test_both_towers_learn_and_need_no_folder_in_another_process(tmp_path, folders):
     own = {
         name: shutil.copytree(folders[name], str(tmp_path / name))

@@ -335,6 +335,7 @@ def test_an_index_in_its_run_is_found_by_the_run(model, items, trained, monkeypa
     shutil.rmtree(trained.folder / "index")
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_with_both_names(home, index, trained, tmp_path):
     other = train([*home.settings, "name=other", "seed=3", "phase1.epochs=1"])
     assert other.code == 0, other.err

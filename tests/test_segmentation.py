@@ -128,6 +128,7 @@ def test_a_file_is_cut_out_before_it_becomes_square(tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_broken_picture_is_told_from_a_failure_of_the_segmentation(tmp_path):
     def fails(_):
         raise RuntimeError("out of memory")
@@ -159,6 +160,7 @@ def test_all_views_in_the_cache_are_of_cut_out_pictures(tmp_path):
     np.testing.assert_allclose(views, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_phase_2_trains_and_measures_on_what_the_cache_has(table, encoders):
     segment = GrabCut()
     encoders = replace(encoders[0], segment=segment), encoders[1]

@@ -63,6 +63,7 @@ def test_a_metric_that_is_not_measured_is_named_before_the_training(file):
     next(combinations(read_sweep(file), file, ["evaluation.ks=[7]"]))
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_tables_and_goes_on(home, file, tmp_path):
     given = ["--set", f"runs={tmp_path / 'runs'}"]
     for each in home.settings:

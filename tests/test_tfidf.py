@@ -263,6 +263,7 @@ def small_image_encoder():
     return ImageEncoder(model, 8, "stretch", {"encoder": "colours"}, "")
 
 
+@pytest.mark.slow
 def test_both_phases_train_with_it(home, tmp_path):
     overrides = [*home.settings, *QUICK, "text_encoder.name=tfidf"]
     experiment = Experiment(load_config(None, overrides))

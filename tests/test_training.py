@@ -176,6 +176,7 @@ def test_a_moving_average_follows_its_formula():
 # === Resume, selection, stopping ===
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path):
     train, val = made_pairs(), made_pairs(seed=1)
     config = settings("head.dropout=0.3", "phase1.ema_decay=0.9")
