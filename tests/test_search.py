@@ -1,6 +1,7 @@
 """Search: queries in the shared space, weights, stages, filters, other models."""
 
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -247,11 +248,12 @@ def test_attributes_called_like_answers_get_an_underscore(home):
             "split": "test",
             "title": ["x", "y"],
             "rank": ["3", ""],
+            "query": ["q", "q"],
             "season": ["Fall", ""],
         }
     )
     items = items_of(table)
-    assert list(items)[4:] == ["title_", "rank_", "season"]
+    assert list(items)[4:] == ["title_", "rank_", "query_", "season"]
     assert items["title"].tolist() == ["one", "two"]
     assert items["rank_"].isna().tolist() == [False, True]
     assert items["season"].isna().tolist() == [False, True]
@@ -291,7 +293,7 @@ def test_many_queries_are_asked_in_blocks(index, monkeypatch):
         ({"image": "/no/such.png"}, "cannot be read"),
         ({"text": "a", "weights": {"titel": 1}}, "has the fields image, title"),
         ({"text": "a", "weights": {"title": 0}}, "are all zero"),
-        ({"text": "a", "k": 0}, "k"),
+        ({"text": "a", "k": 0}, "search setting does not fit.*greater than or equal"),
         ({"text": "a", "text_wieght": 1}, "no search setting 'text_wieght'"),
         ({"text": "a", "text_weight": 2}, "text_weight"),
         ({"text": "a", "where": "size = 3"}, "names 'size'.*colour, shape, number"),
@@ -300,6 +302,23 @@ def test_many_queries_are_asked_in_blocks(index, monkeypatch):
 def test_mistakes_are_named(index, query, message):
     with pytest.raises(InputError, match=f"(?s){message}"):
         index.search(**query)
+
+
+def test_a_query_that_says_nothing_of_what_counts_is_refused(model, items, tmp_path):
+    settings = IndexSettings(fields=("title", "attribute:colour"))
+    index = build_index(model, items, tmp_path / "index", settings)
+    only = {"attribute:colour": 1.0}
+    with pytest.raises(InputError, match="Query 1 of 1 says nothing about the fields"):
+        index.search("a red disc", weights=only)
+    assert len(index.search(item="00.png", weights=only)) == 5
+    with pytest.raises(InputError, match=r"first_stage is 'image', but .* title, attr"):
+        index.search("a red disc", candidates=5, first_stage="image")
+
+
+def test_without_faiss_the_extra_is_named(index, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match=r'pip install "twinlens\[search\]"'):
+        index.search(item="00.png")
 
 
 def test_a_picture_that_is_none_is_named(index, home):

@@ -1,5 +1,7 @@
 """Search measured by labels: against scikit-learn and NumPy, and weights chosen."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +94,16 @@ def test_mistakes_are_named(index):
         evaluate_labels(index, "sort")
     with pytest.raises(InputError, match=r"'val' .* has 0 items with 'rare'"):
         evaluate_labels(index, "rare", "val")
+
+
+def test_indexes_of_other_items_are_not_compared(index, tmp_path):
+    vectors = index.vectors
+    other = create(tmp_path / "o", {"image": DIM}, IndexSettings(), {"run": "x"})
+    other.add(vectors.items[1:], [vectors.vectors[1:, :DIM]])
+    args = ("evaluate", vectors.folder, other.folder, "--label", "kind", "--split")
+    said = run(*args, "val")
+    assert said.code == 1 and re.search("have (39 and 40|40 and 39) items", said.err)
+    assert run(*args, "test").code == 0  # the same 80 there
 
 
 def test_one_field_has_no_weights_to_choose(index, tmp_path):

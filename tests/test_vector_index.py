@@ -229,6 +229,28 @@ def test_a_change_starts_from_what_others_have_written(tmp_path):
     assert len(load(tmp_path / "index")) == 48
 
 
+def test_notes_are_kept_and_write_nothing_else(tmp_path):
+    index = made(tmp_path / "index", count=300, backend="hnsw")
+    before = {p.name: p.stat().st_mtime_ns for p in index.folder.iterdir()}
+    index.note(audit={"item_to_item": 0.5})
+    after = {p.name: p.stat().st_mtime_ns for p in index.folder.iterdir()}
+    assert {n for n in after if after[n] != before[n]} <= {"index.json", "lock"}
+    other = load(index.folder)
+    other.note(search={"k": 3})
+    index.remove(["item0001"])  # of an index that does not know the note yet
+    info = load(index.folder).info
+    assert info["audit"] == {"item_to_item": 0.5} and info["search"] == {"k": 3}
+
+
+def test_removing_does_not_write_the_neighbours_again(tmp_path, monkeypatch):
+    index = made(tmp_path / "index", count=300, backend="hnsw")
+    monkeypatch.setattr(index.backend, "save", lambda path: 1 / 0)
+    index.remove(["item0001"])
+    assert (index.folder / "neighbours-2.faiss").exists()
+    assert not (index.folder / "neighbours-1.faiss").exists()
+    assert load(index.folder).search(vectors_of(1), 3)[1].min() >= 0
+
+
 def test_two_writers_do_not_meet(tmp_path):
     index = made(tmp_path / "index", count=50)
     with (

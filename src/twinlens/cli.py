@@ -107,6 +107,11 @@ def evaluate_command(
             "--config that names it."
         )
     if label:
+        if config or set_ or zero_shot:
+            raise InputError(
+                "--label measures an index as it is; --config, --set and --zero-shot "
+                "do not go with it."
+            )
         from twinlens.index_commands import evaluate_index
 
         evaluate_index([run, *([other] if other else [])], label, split or "test")

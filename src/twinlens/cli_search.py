@@ -51,6 +51,11 @@ def index_command(
 
     if not (run or index):
         raise InputError("Name the model with --run, or an index with --index.")
+    asked = [add, bool(remove), near_duplicates is not None, bool(tune)]
+    if sum(asked) > 1:
+        raise InputError(
+            "Give one of --add, --remove, --near-duplicates and --tune at a time."
+        )
     overrides = list(set_ or [])
     overrides += [f"data.path={data!r}"] if data else []
     overrides += [f"data.reader={reader!r}"] if reader else []

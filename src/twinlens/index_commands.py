@@ -13,7 +13,7 @@ import_tensorflow()
 from twinlens.config import Config, override  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
 from twinlens.experiment import Experiment  # noqa: E402
-from twinlens.index import VectorIndex, load, near_duplicates  # noqa: E402
+from twinlens.index import VectorIndex, check_free, load, near_duplicates  # noqa: E402
 from twinlens.runs import open_run  # noqa: E402
 from twinlens.search import (  # noqa: E402
     SearchIndex,
@@ -51,6 +51,7 @@ def make_index(
     """Embeds a collection and writes its index."""
     if not run:
         raise InputError("A new index needs a model: name its run with --run.")
+    check_free(folder)
     opened = open_run(run)
     config = _changed(opened.config, overrides)
     items = _items(config, pictures, split)

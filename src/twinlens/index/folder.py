@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,19 @@ FORMAT = 1  # of the folder; raise it when older readers would misread it
 INFO = "index.json"
 VECTORS = "vectors.f32"
 REMOVED = "removed\n"  # column of the file that no attribute can be called
+
+
+def check_free(folder: Path) -> None:
+    """Refuses a folder with something in it, before anything is done for it.
+
+    Raises:
+        InputError: says what to do.
+    """
+    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is there already. Add to it with --add, remove it, or name "
+            "another folder with --index."
+        )
 
 
 def read_info(folder: Path) -> dict[str, Any]:
@@ -57,6 +72,15 @@ def files(folder: Path, generation: int) -> dict[str, Path]:
         "items": folder / f"items-{generation}.parquet",
         "neighbours": folder / f"neighbours-{generation}.faiss",
     }
+
+
+def keep(old: Path, new: Path) -> None:
+    """The same file under a second name, where there is one."""
+    if old.exists():
+        try:
+            os.link(old, new)
+        except OSError:  # file systems without links
+            shutil.copyfile(old, new)
 
 
 def write_items(path: Path, items: pd.DataFrame, removed: np.ndarray) -> None:

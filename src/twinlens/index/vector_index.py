@@ -16,14 +16,17 @@ import pandas as pd
 
 from twinlens.config import IndexSettings
 from twinlens.errors import InputError
+from twinlens.index import backends
 from twinlens.index import vectors as vector_file
-from twinlens.index.backends import Backend, empty_backend, exact, saved_backend
+from twinlens.index.backends import Backend, FlatBackend
 from twinlens.index.filters import Selection, parse_filter
 from twinlens.index.folder import (
     FORMAT,
     INFO,
     VECTORS,
+    check_free,
     files,
+    keep,
     read_info,
     read_items,
     write_info,
@@ -131,7 +134,7 @@ class VectorIndex:
         selection = self.selection(where)
         more = k if without is None else k + 1
         if exactly:
-            scores, rows = exact(self.vectors, queries, more, selection.mask)
+            scores, rows = backends.exact(self.vectors, queries, more, selection.mask)
         else:
             scores, rows = self.backend.search(queries, more, selection)
         if without is None:
@@ -170,7 +173,9 @@ class VectorIndex:
                 raise ValueError(f"{total - start} vectors for {len(items)} items")
             vectors = vector_file.read(path, total, self.vectors.shape[1])
             if not start:
-                self.backend = empty_backend(self.settings, vectors, total, self.folder)
+                self.backend = backends.empty_backend(
+                    self.settings, vectors, total, self.folder
+                )
             items = items.set_axis(range(start, total))
             for first in range(start, total, BLOCK):
                 some = items.loc[first : first + BLOCK - 1]
@@ -179,7 +184,7 @@ class VectorIndex:
             self.removed = np.pad(self.removed | replaced, (0, len(items)))
             self.items = pd.concat([self.items, items]) if start else items
             self.vectors = self.backend.vectors = vectors
-            self._commit(np.flatnonzero(replaced))
+            self._commit(np.flatnonzero(replaced), grown=True)
         return int(replaced.sum())
 
     def remove(self, ids: Iterable[str]) -> None:
@@ -197,18 +202,17 @@ class VectorIndex:
         """Writes values into `index.json`."""
         with self._changing():
             self.info |= values
-            self._commit()
+            write_info(self.folder, self.info)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Starts from what others have written; a failure changes nothing."""
         with writing(self.folder):
             there = (self.folder / INFO).exists()
-            if (
-                there
-                and read_info(self.folder)["generation"] != self.info["generation"]
-            ):
+            newest = read_info(self.folder) if there else self.info
+            if newest["generation"] != self.info["generation"]:
                 self.__dict__ |= load(self.folder).__dict__
+            self.info = newest
             try:
                 yield
             except BaseException:
@@ -216,14 +220,17 @@ class VectorIndex:
                     self.__dict__ |= load(self.folder).__dict__
                 raise
 
-    def _commit(self, gone: np.ndarray | tuple = ()) -> None:
+    def _commit(self, gone: np.ndarray, grown: bool = False) -> None:
         before = self.info["generation"]
+        old, new = files(self.folder, before), files(self.folder, before + 1)
         self.info |= {"generation": before + 1, "count": len(self.items)}
-        paths = files(self.folder, before + 1)
-        write_items(paths["items"], self.items, self.removed)
-        self.backend.save(paths["neighbours"])
+        write_items(new["items"], self.items, self.removed)
+        if grown:
+            self.backend.save(new["neighbours"])
+        else:
+            keep(old["neighbours"], new["neighbours"])
         write_info(self.folder, self.info)
-        for path in files(self.folder, before).values():
+        for path in old.values():
             path.unlink(missing_ok=True)
         self.__post_init__()
         self.backend.remove(gone)
@@ -247,11 +254,7 @@ def create(
         InputError: there is something in the folder, or it cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(
-            f"{folder} is there already. Add to it with --add, or remove it, or name "
-            "another folder."
-        )
+    check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -266,7 +269,7 @@ def create(
     }
     nothing = np.zeros((0, sum(fields.values())), np.float32)
     items = pd.DataFrame({name: pd.Series(dtype=str) for name in COLUMNS})
-    backend = saved_backend(IndexSettings(), nothing, folder)
+    backend = FlatBackend(nothing)  # until there is something
     return VectorIndex(folder, info, items, np.zeros(0, bool), nothing, backend)
 
 
@@ -291,9 +294,7 @@ def _of_generation(folder: Path, info: dict[str, Any]) -> VectorIndex:
     items, removed = read_items(folder, info)
     count, dim = info["count"], sum(info["fields"].values())
     found = vector_file.read(folder / VECTORS, count, dim)
-    settings = IndexSettings.model_validate(info["settings"])
-    if not count:
-        settings = IndexSettings()
+    settings = IndexSettings.model_validate(info["settings"] if count else {})
     path = files(folder, info["generation"])["neighbours"]
-    backend = saved_backend(settings, found, path, (~removed).sum())
+    backend = backends.saved_backend(settings, found, path, (~removed).sum())
     return VectorIndex(folder, info, items, removed, found, backend)

@@ -24,6 +24,7 @@ from twinlens.search.search_index import SearchIndex
 AUDIT_K = 10  # answers that are compared
 SHOWN = 5  # broken pictures named
 TAKEN = {  # columns of items, and of answers
+    "query",
     "id",
     "title",
     "rank",
@@ -117,11 +118,7 @@ def build_index(
             are broken.
     """
     path, settings = Path(path), settings or IndexSettings()
-    if path.exists():
-        raise InputError(
-            f"{path} is there already. Add to it with --add, remove it, or name "
-            "another folder with --index."
-        )
+    vector_index.check_free(path)
     fields, good = _fields(model, items, settings.fields, max_broken_fraction)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(".partial", f"{path.name}-", path.parent))

@@ -14,7 +14,7 @@ from twinlens.errors import InputError
 from twinlens.index.filters import Selection
 from twinlens.progress import Progress
 from twinlens.search.queries import Query
-from twinlens.search.ranking import field_weights
+from twinlens.search.ranking import field_weights, weighted
 from twinlens.search.search_index import SearchIndex
 
 KS = (1, 5, 10, 20, 30, 50)
@@ -104,6 +104,10 @@ def evaluate_labels(
     rows = []
     for name, settings in systems(index).items():
         values = label_metrics(index, labelled, settings, ks)
+        if not settings.candidates:
+            vectors = _joint_vectors(index, labelled, settings)
+            whole = metrics.label_metrics(vectors, labelled.labels, ks=ks[:1])
+            values["map"] = metrics.summarise(whole.per_query)["map"]
         rows.append({"system": name} | values)
     return pd.DataFrame(rows)
 
@@ -123,23 +127,14 @@ def label_metrics(
     place[labelled.rows] = np.arange(len(labelled.rows))
     found = np.where(found >= 0, place[found], -1)
     measured = metrics.top_k_label_metrics(found, labelled.labels, ks=ks)
-    values = metrics.summarise(measured.per_query)
-    if not settings.candidates:
-        vectors = weighted(index, labelled.rows, settings)
-        whole = metrics.label_metrics(vectors, labelled.labels, ks=ks[:1])
-        values["map"] = metrics.summarise(whole.per_query)["map"]
-    return values
+    return metrics.summarise(measured.per_query)
 
 
-def weighted(
-    index: SearchIndex, rows: np.ndarray, settings: SearchSettings
+def _joint_vectors(
+    index: SearchIndex, labelled: LabelledItems, settings: SearchSettings
 ) -> np.ndarray:
-    """`(m, dim)` vectors whose inner products are the joint scores of items."""
     weights = field_weights(index.vectors, settings.weights)
-    vectors = np.array(index.vectors.vectors[rows])
-    for name, span in index.vectors.fields.items():
-        vectors[:, span] *= weights[name] ** 0.5
-    return vectors
+    return weighted(index.vectors, labelled.rows, weights)
 
 
 # === Choosing weights ===
@@ -228,9 +223,8 @@ def group_scores(
     chosen = labelled_items(index, label, found_on)
     measured = labelled_items(index, label, split)
     settings = index.settings()
-    threshold, best = metrics.best_threshold(
-        weighted(index, chosen.rows, settings), chosen.labels
-    )
-    vectors = weighted(index, measured.rows, settings)
+    vectors = _joint_vectors(index, chosen, settings)
+    threshold, best = metrics.best_threshold(vectors, chosen.labels)
+    vectors = _joint_vectors(index, measured, settings)
     found = metrics.group_f1(vectors, measured.labels, [threshold])
     return {"threshold": threshold, "f1": float(found[0]), "f1_found_on": best}

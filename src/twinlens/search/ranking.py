@@ -38,12 +38,15 @@ class Ranked:
         """In the order of other scores."""
         scores = np.where(self.rows >= 0, scores, -np.inf)
         order = np.argsort(-scores, axis=1, kind="stable")
-        stages = {
-            name: np.take_along_axis(each, order, 1)
-            for name, each in self.stages.items()
-        }
-        rows = np.take_along_axis(self.rows, order, 1)
-        return Ranked(rows, np.take_along_axis(scores, order, 1), stages)
+        return Ranked(self.rows, scores, self.stages).reordered(order)
+
+    def reordered(self, order: np.ndarray) -> "Ranked":
+        """With the answers of each query in the order of `(q, k)` places."""
+        rows, scores, *stages = (
+            np.take_along_axis(each, order, 1)
+            for each in (self.rows, self.scores, *self.stages.values())
+        )
+        return Ranked(rows, scores, dict(zip(self.stages, stages, strict=True)))
 
 
 def joined(parts: Sequence[Ranked]) -> Ranked:
@@ -73,6 +76,16 @@ def field_weights(index: VectorIndex, wanted: dict[str, float]) -> dict[str, flo
     if not total:
         raise InputError("search.weights are all zero. Give one field a weight.")
     return {name: weight / total for name, weight in weights.items()}
+
+
+def weighted(
+    index: VectorIndex, rows: np.ndarray, weights: dict[str, float]
+) -> np.ndarray:
+    """`(…, dim)` vectors of `(…)` rows whose inner products are joint scores."""
+    vectors = np.array(index.vectors[rows])
+    for name, span in index.fields.items():
+        vectors[..., span] *= weights[name] ** 0.5
+    return vectors
 
 
 def rank(
@@ -146,25 +159,16 @@ def _taken(index: VectorIndex, rows: np.ndarray) -> np.ndarray:
     return index.vectors[np.maximum(rows, 0)]
 
 
-def second_stage(
-    joint: np.ndarray,
-    text_to_image: np.ndarray,
-    text_to_title: np.ndarray,
-    settings: SearchSettings,
-) -> np.ndarray:
-    """The weighted mean of the scores, of the first stage with weight 1."""
-    image, title = settings.text_to_image, settings.text_to_title
-    total = joint + image * text_to_image + title * text_to_title
-    return total / (1 + image + title)
-
-
 def _by_text(
     queries: EncodedQueries,
     ranked: Ranked,
     index: VectorIndex,
     settings: SearchSettings,
 ) -> Ranked:
-    """Candidates again, by how their pictures and titles fit the query's text."""
+    """Candidates again, by how their pictures and titles fit the query's text.
+
+    The weighted mean of the scores, of the first stage with weight 1.
+    """
     found = _taken(index, ranked.rows)
     spoken = queries.texts.any(axis=1)
     scores = {}
@@ -175,8 +179,9 @@ def _by_text(
             said = queries.texts[spoken]
             scores[name][spoken] = np.einsum("qd,qkd->qk", said, block)
     joint = ranked.stages["joint"]
-    filled = [np.nan_to_num(scores[name]) for name in ("image", "title")]
-    again = second_stage(joint, *filled, settings)
+    to_image, to_title = (np.nan_to_num(each) for each in scores.values())
+    image, title = settings.text_to_image, settings.text_to_title
+    again = (joint + image * to_image + title * to_title) / (1 + image + title)
     stages = {f"text_to_{name}": each for name, each in scores.items()}
     both = Ranked(ranked.rows, ranked.scores, ranked.stages | stages)
     return both.by(np.where(spoken[:, None], again, joint))
@@ -193,13 +198,7 @@ def _diverse(
     Reference:
         Carbonell and Goldstein 1998, https://doi.org/10.1145/290941.291025.
     """
-    scale = np.concatenate(
-        [
-            np.full(index.info["fields"][name], weight**0.5)
-            for name, weight in weights.items()
-        ]
-    )
-    found = _taken(index, ranked.rows) * scale.astype(np.float32)
+    found = weighted(index, np.maximum(ranked.rows, 0), weights)
     likeness = found @ found.transpose(0, 2, 1)
     queries = np.arange(len(found))
     gains = np.full(ranked.rows.shape, -np.inf)
@@ -214,7 +213,4 @@ def _diverse(
         gains[queries[real], chosen[real]] = -float(place)
         left[queries, chosen] = False
         nearest = np.maximum(nearest, likeness[queries, chosen])
-    order = np.argsort(-gains, axis=1, kind="stable")
-    stages = {n: np.take_along_axis(s, order, 1) for n, s in ranked.stages.items()}
-    rows = np.take_along_axis(ranked.rows, order, 1)
-    return Ranked(rows, np.take_along_axis(ranked.scores, order, 1), stages)
+    return ranked.reordered(np.argsort(-gains, axis=1, kind="stable"))

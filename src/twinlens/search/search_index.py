@@ -156,6 +156,7 @@ class SearchIndex:
     ) -> Ranked:
         """Rows and scores instead of frames; see `search_many`."""
         settings = settings or self.defaults
+        selection = self.vectors.selection(where)
         parts = []
         for start in range(0, len(queries), BLOCK):
             encoded = encode_queries(
@@ -165,7 +166,7 @@ class SearchIndex:
                 settings.text_weight,
                 titles_too=bool(settings.candidates),
             )
-            parts.append(rank(encoded, self.vectors, settings, where, exactly))
+            parts.append(rank(encoded, self.vectors, settings, selection, exactly))
         return joined(parts)
 
     def _frames(self, ranked: Ranked) -> list[pd.DataFrame]:
