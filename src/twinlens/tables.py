@@ -5,7 +5,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from twinlens.evaluation import DIRECTIONS, Evaluation
+from twinlens.evaluation import COMPOSED, Evaluation
 
 console = Console()
 
@@ -34,26 +34,74 @@ def print_metrics(found: list[Evaluation]) -> None:
     title = f"{summary['split']}: {summary['protocol']}"
     table = Table(title=title)
     table.add_column("metric")
-    for direction in DIRECTIONS:
+    directions = list(summary["queries"])
+    for direction in directions:
         queries, gallery = summary["queries"][direction], summary["gallery"][direction]
         heading = direction.replace("_", " ")
         table.add_column(f"{heading}\n{queries:,} in {gallery:,}", justify="right")
-    shown = [n.split("/")[1] for n in summary["metrics"] if n.startswith("text_to")]
-    for name in shown:
+    for full in summary["metrics"]:
+        direction, name = full.split("/")
+        if direction != directions[0]:
+            continue
         if name.startswith("success@") and not name.endswith("%"):
             continue  # the same number as recall@K
-        table.add_row(name, *(_cell(found, f"{d}/{name}") for d in DIRECTIONS))
+        parts = [evaluation.summary["metrics"] for evaluation in found]
+        table.add_row(name, *(_cell(parts, f"{d}/{name}") for d in directions))
     console.print(table)
-    what = "mean ± deviation over seeds" if len(found) > 1 else "bootstrap interval"
-    say(f"In percent, ranks in places; {what}.")
+    say(f"In percent, ranks in places; {_spread(found)}.")
 
 
-def _cell(found: list[Evaluation], name: str) -> str:
+def print_composed(found: list[Evaluation]) -> None:
+    """Composed queries: recall by category, then recall, precision and F1 by K.
+
+    The categories are those of FashionIQ's table, the last row is their unweighted
+    mean. With several seeds a cell is mean ± deviation.
+    """
+    summary = found[0].summary
+    recalls = [n for n in summary["metrics"] if n.startswith(f"{COMPOSED}/recall@")]
+    ks = [name.split("@")[1] for name in recalls]
+    table = Table(title=f"{summary['split']}: {summary['protocol']}")
+    table.add_column("category")
+    for heading in ("queries", "gallery", *(f"R@{k}" for k in ks)):
+        table.add_column(heading, justify="right")
+    for category, part in summary["categories"].items():
+        parts = [each.summary["categories"][category]["metrics"] for each in found]
+        sizes = (f"{part['queries']:,}", f"{part['gallery']:,}")
+        table.add_row(category, *sizes, *(_cell(parts, name) for name in recalls))
+    if len(summary["categories"]) > 1:
+        means = [each.summary["category_mean"] for each in found]
+        parts = [{name: {"value": mean[name]} for name in recalls} for mean in means]
+        table.add_row("mean", "", "", *(_cell(parts, name) for name in recalls))
+    console.print(table)
+    _print_cutoffs(found, ks)
+    say(f"In percent; {_spread(found)}. One answer is right: precision@K ≤ 1 / K.")
+
+
+def _print_cutoffs(found: list[Evaluation], ks: list[str]) -> None:
+    queries = found[0].summary["queries"][COMPOSED]
+    table = Table(title=f"all {queries:,} queries")
+    for heading in ("K", "recall", "precision", "F1"):
+        table.add_column(heading, justify="right")
+    parts = [evaluation.summary["metrics"] for evaluation in found]
+    for k in ks:
+        names = (f"{COMPOSED}/{name}@{k}" for name in ("recall", "precision", "f1"))
+        table.add_row(k, *(_cell(parts, name) for name in names))
+    console.print(table)
+
+
+def _spread(found: list[Evaluation]) -> str:
+    return "mean ± deviation over seeds" if len(found) > 1 else "bootstrap interval"
+
+
+def _cell(parts: list[dict[str, dict[str, float]]], name: str) -> str:
+    """A metric of one seed with its interval, or over seeds with its deviation."""
     factor = shown_factor(name)
-    values = [factor * evaluation.metric(name) for evaluation in found]
+    values = [factor * part[name]["value"] for part in parts]
     if len(values) > 1:
         return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
-    entry = found[0].summary["metrics"][name]
+    entry = parts[0][name]
+    if "low" not in entry:
+        return f"{values[0]:.1f}"
     low, high = factor * entry["low"], factor * entry["high"]
     return f"{values[0]:.1f} [{low:.1f}, {high:.1f}]"
 

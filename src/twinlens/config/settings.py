@@ -249,6 +249,10 @@ class EvaluationSettings(Section):
     fold_size: int = setting(
         0, "pictures a fold (COCO 1K: 1000); 0: full gallery", ge=0
     )
+    gallery: Literal["original", "queries"] = setting(
+        "original",
+        "composed: the published split, or references and targets only (VAL split)",
+    )
     slices: tuple[str, ...] = setting((), "attributes to report apart")
     label: str = setting("", "attribute that makes pictures relevant to each other")
     bootstrap_samples: int = setting(1000, "for the intervals", ge=100)

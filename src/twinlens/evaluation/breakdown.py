@@ -33,14 +33,30 @@ def by_slice(
     attributes: pd.DataFrame,
     settings: EvaluationSettings,
 ) -> dict[str, Any]:
-    """Metrics by value of each attribute; the gallery stays whole."""
+    """Metrics by value of each attribute; the gallery stays whole.
+
+    `attributes` has one row per picture, by its id.
+    """
+    of_queries = attributes.loc[ranks["image_id"]]
+    return by_slice_of_queries(values, ranks, of_queries, settings)
+
+
+def by_slice_of_queries(
+    values: dict[str, dict[str, np.ndarray]],
+    ranks: pd.DataFrame,
+    attributes: pd.DataFrame,
+    settings: EvaluationSettings,
+) -> dict[str, Any]:
+    """The same, where `attributes` has one row per query, in the order of `ranks`."""
     found: dict[str, Any] = {}
     for attribute in settings.slices:
         column = _attribute(attributes, attribute, "evaluation.slices")
+        column = column.astype(str).to_numpy()
         found[attribute] = {}
         for direction in values:
-            ids = ranks.loc[ranks["direction"] == direction, "image_id"].to_numpy()
-            labels = column.loc[ids].astype(str).to_numpy()
+            asked = (ranks["direction"] == direction).to_numpy()
+            ids = ranks.loc[asked, "image_id"].to_numpy()
+            labels = column[asked]
             for label in sorted(set(labels)):
                 chosen = labels == label
                 part = {n: each[chosen] for n, each in values[direction].items()}

@@ -5,13 +5,18 @@ import pandas as pd
 
 from twinlens import metrics
 from twinlens.errors import InputError
-from twinlens.evaluation.measure import DIRECTIONS, Evaluation
+from twinlens.evaluation.composed import COMPOSED
+from twinlens.evaluation.measure import Evaluation
 
 COMPARED = ("recall@1", "recall@5", "recall@10", "mrr", "map")
+COMPARED_COMPOSED = ("recall@1", "recall@5", "recall@10", "recall@50", "mrr")
+QUERY = ["direction", "image_id", "target_id", "caption", "category", "gallery"]
 
 
 def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
     """Two models on the same queries: differences with a paired randomisation test.
+
+    Directions are those of the first; of composed queries, the recalls that it has.
 
     Returns:
         One row per metric: `metric`, `a`, `b`, `difference` (`b - a`), `p_value`
@@ -21,8 +26,8 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
     Raises:
         InputError: the evaluations have different queries or galleries.
     """
-    keys = ["direction", "image_id", "caption", "gallery"]
-    if not a.ranks[keys].equals(b.ranks[keys]):
+    queries_a, queries_b = (x.ranks.reindex(columns=QUERY) for x in (a, b))
+    if not queries_a.equals(queries_b):
         raise InputError(
             "The two runs were not measured on the same queries and gallery "
             f"({len(a.ranks)} and {len(b.ranks)} queries of the splits "
@@ -30,10 +35,10 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
             "same data and split."
         )
     rows = []
-    for direction in DIRECTIONS:
+    for direction in a.summary["queries"]:
         chosen = (a.ranks["direction"] == direction).to_numpy()
         groups = a.ranks.loc[chosen, "image_id"].to_numpy()
-        for name in COMPARED:
+        for name in _compared(a, direction):
             values_a, values_b = (_query_values(x, chosen, name) for x in (a, b))
             difference, p_value = metrics.paired_randomisation_test(
                 values_b, values_a, groups, seed=seed
@@ -46,6 +51,14 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
                 row |= {f"{letter}_{end}": measured.get(end) for end in ("low", "high")}
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _compared(found: Evaluation, direction: str) -> list[str]:
+    """Metrics to compare; `map` of one right answer is `mrr` again."""
+    if direction != COMPOSED:
+        return list(COMPARED)
+    measured = found.summary["metrics"]
+    return [name for name in COMPARED_COMPOSED if f"{direction}/{name}" in measured]
 
 
 def _query_values(found: Evaluation, chosen: np.ndarray, name: str) -> np.ndarray:

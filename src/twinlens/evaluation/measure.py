@@ -70,13 +70,14 @@ class Evaluation:
     Attributes:
         summary: what `evaluation.json` holds.
         ranks: one row per query: `direction`, `image_id`, `caption` (empty for a
-            picture's query), `rank` (1 = best), `gallery`.
-        embedded: the split it was measured on.
+            picture's query), `rank` (1 = best), `gallery`; see `measure_composed` for
+            the other columns of composed queries.
+        embedded: the split it was measured on: `Embedded`, or `ComposedEmbedded`.
     """
 
     summary: dict[str, Any]
     ranks: pd.DataFrame
-    embedded: Embedded
+    embedded: Any
 
     def metric(self, name: str) -> float:
         """A metric's value, for example `"text_to_image/recall@1"`."""

@@ -9,6 +9,8 @@ Example:
     ```
 """
 
+from .composed import composed_values as composed_values
+from .composed import target_ranks as target_ranks
 from .groups import best_threshold as best_threshold
 from .groups import group_f1 as group_f1
 from .labels import LabelMetrics as LabelMetrics

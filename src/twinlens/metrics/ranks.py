@@ -180,14 +180,14 @@ def _count_better(
         `(texts,)` pictures as good for a caption as its own, and `(texts,)` foreign
         captions as good for its picture as this one.
     """
-    thresholds = _pair_scores(texts, images, rows) - TIE_TOLERANCE
+    thresholds = pair_scores(texts, images, rows) - TIE_TOLERANCE
     bounds = np.searchsorted(rows[order], np.arange(len(images) + 1))
     captions = [group.tolist() for group in np.split(order, bounds[1:-1])]
     better_images = np.zeros(len(texts), np.int64)
     better_texts = np.zeros(len(texts), np.int64)
-    for block, columns, scores in _score_blocks(images, texts, block_bytes):
-        _hide_pairs(scores, rows[columns] - block.start)
-        better_images[columns] += _count_columns(scores, thresholds[columns])
+    for block, columns, scores in score_blocks(images, texts, block_bytes):
+        hide_pairs(scores, rows[columns] - block.start)
+        better_images[columns] += count_columns(scores, thresholds[columns])
         # Threads do not help here: each call is too short to pay for the hand-over.
         for own_texts, row in zip(captions[block], scores, strict=True):
             for text in own_texts:
@@ -195,7 +195,7 @@ def _count_better(
     return better_images, better_texts
 
 
-def _pair_scores(texts: np.ndarray, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def pair_scores(texts: np.ndarray, images: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """`(texts,)` score of each caption with its own picture."""
     scores = np.empty(len(texts), np.float32)
     for block in row_blocks(len(texts), texts.shape[1], BLOCK_BYTES // 16):
@@ -205,7 +205,7 @@ def _pair_scores(texts: np.ndarray, images: np.ndarray, rows: np.ndarray) -> np.
     return scores
 
 
-def _score_blocks(
+def score_blocks(
     images: np.ndarray, texts: np.ndarray, block_bytes: int
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Rows, columns and scores of each block of `images @ texts.T`.
@@ -225,13 +225,16 @@ def _score_blocks(
             yield rows, columns, scores
 
 
-def _hide_pairs(scores: np.ndarray, rows: np.ndarray) -> None:
-    """Takes the right answers out of a block, so that only wrong ones are counted."""
+def hide_pairs(scores: np.ndarray, rows: np.ndarray) -> None:
+    """Takes a row out of each column, such as the right answer, so it is not counted.
+
+    A row that is not in this block is negative, or beyond it.
+    """
     columns = np.flatnonzero((rows >= 0) & (rows < len(scores)))
     scores[rows[columns], columns] = -np.inf
 
 
-def _count_columns(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+def count_columns(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """`(columns,)` how many scores of each column reach its threshold."""
     counts = np.zeros(len(thresholds), np.int64)
     for start in range(0, len(scores), ROWS_AT_ONCE):
