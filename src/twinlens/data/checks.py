@@ -14,17 +14,23 @@ from twinlens.data.splits import SPLITS, standard_name
 from twinlens.errors import InputError
 
 
-def tidy(rows: pd.DataFrame) -> pd.DataFrame:
+def tidy(rows: pd.DataFrame, caption: str = "caption") -> pd.DataFrame:
     """Text everywhere, white space in captions as single spaces, a place for each row.
 
     Case and punctuation stay as they are, and so do nullable integers.
     """
-    rows = rows.reset_index(drop=True)
-    if PLACE not in rows:
-        rows = rows.assign(**{PLACE: "row", NUMBER: range(1, len(rows) + 1)})
+    rows = placed(rows)
     texts = {name: _as_texts(rows[name]) for name in rows if name != NUMBER}
-    texts["caption"] = [" ".join(caption.split()) for caption in texts["caption"]]
+    texts[caption] = [" ".join(text.split()) for text in texts[caption]]
     return rows.assign(**texts)
+
+
+def placed(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with a place for each: the reader's, else their own number."""
+    rows = rows.reset_index(drop=True)
+    if PLACE in rows:
+        return rows
+    return rows.assign(**{PLACE: "row", NUMBER: range(1, len(rows) + 1)})
 
 
 def _as_texts(cells: pd.Series) -> pd.Series:
@@ -38,7 +44,7 @@ def _as_texts(cells: pd.Series) -> pd.Series:
 def drop_empty_captions(rows: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
     """Counts and drops rows without text."""
     empty = rows["caption"] == ""
-    problems += _report(rows[empty], "empty caption", "picture {image_id}")
+    problems += report(rows[empty], "empty caption", "picture {image_id}")
     return rows[~empty]
 
 
@@ -46,7 +52,7 @@ def drop_unknown_pictures(rows: pd.DataFrame, problems: list[Problem]) -> pd.Dat
     """Counts and drops captions of pictures that the source does not have."""
     unknown = rows["image_path"] == ""
     kind, detail = "caption of an unknown picture", "picture {image_id!r}: {caption}"
-    problems += _report(rows[unknown], kind, detail)
+    problems += report(rows[unknown], kind, detail)
     return rows[~unknown]
 
 
@@ -70,7 +76,7 @@ def count_duplicates(rows: pd.DataFrame, problems: list[Problem]) -> None:
     """
     again = rows.duplicated(["image_id", "caption"])
     detail = "picture {image_id}: {caption}"
-    problems += _report(rows[again], "duplicate caption row", detail)
+    problems += report(rows[again], "duplicate caption row", detail)
 
 
 def refuse_ambiguous_pictures(rows: pd.DataFrame) -> None:
@@ -121,7 +127,7 @@ def apply_splits(rows: pd.DataFrame, problems: list[Problem]) -> pd.DataFrame:
             "to have them drawn by picture."
         )
     left_out = rows[rows["split"] == ""].drop_duplicates("image_id")
-    problems += _report(left_out, "picture in no split", "picture {image_id}")
+    problems += report(left_out, "picture in no split", "picture {image_id}")
     return rows[rows["split"] != ""]
 
 
@@ -142,7 +148,7 @@ def drop_missing_files(rows: pd.DataFrame, problems: list[Problem]) -> pd.DataFr
             "pictures with `images` (data.images)."
         )
     absent = pictures[pictures["image_path"].isin(missing)]
-    problems += _report(absent, "picture file is missing", "{image_path}")
+    problems += report(absent, "picture file is missing", "{image_path}")
     return rows[~rows["image_path"].isin(missing)]
 
 
@@ -177,6 +183,7 @@ def _where(row: Mapping[str, object] | pd.Series) -> str:
     return f"{row[PLACE]} {row[NUMBER]}"
 
 
-def _report(rows: pd.DataFrame, kind: str, detail: str) -> list[Problem]:
+def report(rows: pd.DataFrame, kind: str, detail: str) -> list[Problem]:
+    """A problem for each row; `detail` names columns in braces."""
     records = rows.to_dict("records")
     return [Problem(kind, _where(row), detail.format_map(row)) for row in records]

@@ -57,16 +57,29 @@ def keep_images(rows: pd.DataFrame, count: int) -> pd.DataFrame:
         rows: with `image_id` and `split`.
         count: pictures to keep, at least 1.
     """
-    if count < 1:
-        raise InputError(f"max_images is {count}; it must be at least 1, or not given.")
-    pictures = rows[["image_id", "split"]].drop_duplicates("image_id")
-    pictures = pictures.assign(
-        hash=[_hash(image_id, b"sample") for image_id in pictures["image_id"]]
-    ).sort_values("hash")
-    groups = pictures.groupby("split")["hash"]
-    quantile = groups.cumcount() / groups.transform("size")  # in 0…1 of its own split
-    kept = pictures["image_id"][quantile.sort_values(kind="stable").index[:count]]
+    pictures = rows.drop_duplicates("image_id")
+    kept = keep_keys(pictures["image_id"], pictures["split"], count, "max_images")
     return rows[rows["image_id"].isin(kept)]
+
+
+def keep_keys(
+    keys: pd.Series, splits: pd.Series, count: int, setting: str
+) -> pd.Series:
+    """`count` of `n` keys: chosen by hash, proportionally from every split.
+
+    Args:
+        keys: `n` texts; of equal ones the first are chosen first.
+        splits: `n` splits of theirs, under the same index.
+        count: keys to keep, at least 1.
+        setting: its name in the error.
+    """
+    if count < 1:
+        raise InputError(f"{setting} is {count}; it must be at least 1, or not given.")
+    drawn = pd.DataFrame({"hash": [_hash(key, b"sample") for key in keys]}, keys.index)
+    drawn = drawn.assign(split=splits).sort_values("hash", kind="stable")
+    groups = drawn.groupby("split")["hash"]
+    quantile = groups.cumcount() / groups.transform("size")  # in 0…1 of its own split
+    return keys[quantile.sort_values(kind="stable").index[:count]]
 
 
 def _hash(image_id: str, purpose: bytes) -> float:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def load(
         ```
     """
     options = ReaderOptions(images, captions, columns)
-    source = _reader(reader)(Path(path), options)
+    source = reader_named(reader, READERS)(Path(path), options)
     rows, problems = _checked(source, f"{reader} {path}")
     if "split" not in rows:
         keys = rows[GROUP if GROUP in rows else "image_id"]
@@ -93,13 +93,14 @@ def problem_counts(problems: Iterable[Problem]) -> dict[str, int]:
     return dict(Counter(problem.kind for problem in problems).most_common())
 
 
-def _reader(name: str):
-    if name in READERS:
-        return READERS[name]
-    near = difflib.get_close_matches(name, READERS, 1)
+def reader_named(name: str, readers: Mapping[str, Callable]) -> Callable:
+    """The reader of that name; the error for an unknown one names the nearest."""
+    if name in readers:
+        return readers[name]
+    near = difflib.get_close_matches(name, readers, 1)
     nearest = f" Did you mean {near[0]!r}?" if near else ""
     raise InputError(
-        f"There is no reader {name!r}; there are {', '.join(READERS)}.{nearest}"
+        f"There is no reader {name!r}; there are {', '.join(readers)}.{nearest}"
     )
 
 
