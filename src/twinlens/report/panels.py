@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from twinlens.metrics import recall_at_k
+from twinlens.report.page_parts import of_hundred
 
 SIZE = 4.2, 3.1  # inches: three stand side by side on a page, one on a phone
 DPI = 200  # sharp on screens with two pixels a point
@@ -153,8 +154,9 @@ def success_panel(
     for place, style in beside.items():
         share = recall_at_k(ranks, place)
         axes.plot(place, share, "o", color=theme.of(direction), clip_on=False)
-        digits = 1 if 0.995 <= share < 1 else 0  # never "100 %" for 99.7
-        text = f"  {100 * share:.{digits}f} %  "
+        if share < 0.1:  # below is the axis
+            style = style | {"va": "bottom"}
+        text = f"  {of_hundred(share)} %  "
         _note(axes, theme, place, share, text, color=theme.ink, **style)
     axes.set_xscale("log")
     axes.set_xlim(1, max(2, gallery))
