@@ -4,6 +4,7 @@ import base64
 import io
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,16 +41,7 @@ class _Search:
 
     def choose(self, counts: dict[str, int]) -> dict[str, np.ndarray]:
         """Rows of queries to show, each of another picture."""
-        orders = {
-            "random": np.random.default_rng(0).permutation(len(self.ranks)),
-            "best": np.lexsort((-self.certainty, self.ranks)),
-            "worst": np.lexsort((self.certainty, -self.ranks)),
-        }
-        chosen = {}
-        for kind, order in orders.items():
-            _, first = np.unique(self.query_pictures[order], return_index=True)
-            chosen[kind] = order[np.sort(first)[: counts[kind]]]
-        return chosen
+        return choose_rows(self.ranks, self.certainty, self.query_pictures, counts)
 
     def answers(self, row: int) -> list[tuple[int, float, bool]]:
         """Row in the gallery, score and rightness of the first answers.
@@ -67,12 +59,38 @@ class _Search:
         return [(low + i, float(gallery[i] @ query), i in right) for i in found]
 
 
+def choose_rows(
+    ranks: np.ndarray,
+    certainty: np.ndarray,
+    pictures: np.ndarray,
+    counts: dict[str, int],
+) -> dict[str, np.ndarray]:
+    """Rows of queries to show, each of another picture.
+
+    Args:
+        ranks: `(queries,)` of the right answer, 1 = best.
+        certainty: `(queries,)` its score, which decides among equal ranks.
+        pictures: `(queries,)` the picture that a query belongs to.
+        counts: how many `random`, `best` and `worst` ones.
+    """
+    orders = {
+        "random": np.random.default_rng(0).permutation(len(ranks)),
+        "best": np.lexsort((-certainty, ranks)),
+        "worst": np.lexsort((certainty, -ranks)),
+    }
+    chosen = {}
+    for kind, order in orders.items():
+        _, first = np.unique(pictures[order], return_index=True)
+        chosen[kind] = order[np.sort(first)[: counts[kind]]]
+    return chosen
+
+
 def examples(experiment: Experiment, evaluation: Evaluation) -> dict[str, Any]:
     """By direction and kind: queries with their answers, pictures as base64."""
     embedded = evaluation.embedded
     first = experiment.table.drop_duplicates("image_id")
     paths = dict(zip(first["image_id"], first["image_path"], strict=True))
-    picture = cache(lambda row: _thumbnail(paths.get(embedded.image_ids[row])))
+    picture = cache(lambda row: thumbnail(paths.get(embedded.image_ids[row])))
     caption = embedded.captions.__getitem__
     shown = {"text_to_image": (caption, picture), "image_to_text": (picture, caption)}
     found: dict[str, Any] = {}
@@ -116,7 +134,7 @@ def _searches(evaluation: Evaluation) -> dict[str, _Search]:
     return found
 
 
-def _thumbnail(path: str | None) -> str:
+def thumbnail(path: str | Path | None) -> str:
     """A picture as base64 of a small JPEG; empty if it cannot be read any more."""
     picture = open_picture(path, THUMBNAIL) if path else None
     if picture is None:

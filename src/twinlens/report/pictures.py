@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
+
+SIDE = 400  # pixels of a picture inside a figure, at most
 
 
 def draw_samples(table: pd.DataFrame, path: Path, count: int = 12) -> None:
@@ -19,15 +22,32 @@ def draw_samples(table: pd.DataFrame, path: Path, count: int = 12) -> None:
     figure = Figure((10.4, 3.2 * rows_of_four), dpi=100, layout="constrained")
     for number, row in enumerate(rows.itertuples(), start=1):
         axes = figure.add_subplot(rows_of_four, 4, number)
-        axes.set_axis_off()
-        picture = open_picture(row.image_path, 400) or Image.new("RGB", (4, 3), "grey")
-        axes.imshow(np.asarray(picture))
-        axes.set_anchor("N")  # room for the caption is below
-        text = textwrap.shorten(row.caption, 110, placeholder=" …")
-        style = {"fontsize": 8, "va": "top", "ha": "center", "parse_math": False}
-        lines = textwrap.fill(text, 34)
-        axes.text(0.5, -0.03, lines, transform=axes.transAxes, **style)
+        show(axes, row.image_path)
+        write_below(axes, textwrap.shorten(row.caption, 110, placeholder=" …"), 34)
     figure.savefig(path, format="png")
+
+
+def show(axes: Axes, picture: str | Path | bytes | None) -> None:
+    """A picture in a panel of its own, at the top; grey if it cannot be read."""
+    axes.set_axis_off()
+    opened = None if picture is None else open_picture(picture, SIDE)
+    axes.imshow(np.asarray(opened or Image.new("RGB", (4, 3), "grey")))
+    axes.set_anchor("N")  # room for the words is below
+
+
+def write_below(axes: Axes, text: str, width: int = 28, **style: str) -> None:
+    """Words under a picture, at most `width` letters a line."""
+    lines = "\n".join(textwrap.fill(line, width) for line in text.splitlines())
+    style = {"fontsize": 8, "va": "top", "ha": "center", "parse_math": False} | style
+    axes.text(0.5, -0.03, lines, transform=axes.transAxes, **style)
+
+
+def frame(axes: Axes, colour: str, linewidth: float = 2) -> None:
+    """A frame around the picture that `show` drew."""
+    for side in axes.spines.values():
+        side.set(visible=True, color=colour, linewidth=linewidth)
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[])
 
 
 def open_picture(source: str | Path | bytes, size: int) -> Image.Image | None:
@@ -46,3 +66,8 @@ def open_picture(source: str | Path | bytes, size: int) -> Image.Image | None:
         return None
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def score(value: float) -> str:
+    """A cosine as people read it."""
+    return f"{value:.2f}".replace("-", "−")
