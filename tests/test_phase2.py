@@ -27,8 +27,8 @@ from twinlens.model import DualEncoder
 from twinlens.runs import Run
 from twinlens.search import open_model
 from twinlens.training import diagnosis, finetuning
-from twinlens.training.course import validation_metrics
 from twinlens.training.finetuning import FineTuning
+from twinlens.training.jobs import validation_metrics
 from twinlens.training.phase1 import load_heads
 from twinlens.training.phase2 import load_model
 from twinlens.training.selection import Selection

@@ -15,7 +15,10 @@ from twinlens.cli_parts import ConfigOption, SetOption, stoppable
 from twinlens.cli_search import index_command, search_command
 from twinlens.errors import InputError
 
-READERS = "coco, karpathy, flickr8k, flickr30k, fashion, shopee, table, folder, scenes"
+READERS = (
+    "coco, karpathy, flickr8k, flickr30k, fashion, shopee, table, folder, scenes; "
+    "triplets: fashioniq, cirr, edited_scenes"
+)
 
 app = typer.Typer(
     help="Train image-text dual encoders and search with them.",
@@ -151,7 +154,7 @@ def data_command(
     given = {"data.reader": reader, "data.path": path}
     overrides = [f"{name}={value!r}" for name, value in given.items() if value]
     settings = load_config(config, [*overrides, *(set_ or [])])
-    from twinlens.commands import check_data
+    from twinlens.data_commands import check_data
 
     if show is not None:
         from twinlens.report.cut_outs import show_cut_outs

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from twinlens.quiet import import_tensorflow
 
 import_tensorflow()
 
-from twinlens.config import Config, DataSettings, override  # noqa: E402
-from twinlens.data.table import CaptionData, problem_counts  # noqa: E402
+from twinlens.composed_experiment import open_experiment  # noqa: E402
+from twinlens.config import Config, override  # noqa: E402
+from twinlens.data_commands import say_data  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
 from twinlens.evaluation import (  # noqa: E402
     Evaluation,
@@ -23,7 +23,6 @@ from twinlens.experiment import Experiment  # noqa: E402
 from twinlens.progress import duration  # noqa: E402
 from twinlens.runs import Run, open_run, start_run  # noqa: E402
 from twinlens.tables import (  # noqa: E402
-    console,
     print_comparison,
     print_metrics,
     say,
@@ -38,8 +37,6 @@ from twinlens.training.phase2 import (  # noqa: E402
 from twinlens.training.replicas import Replicas, find_replicas  # noqa: E402
 from twinlens.zero_shot import zero_shot  # noqa: E402
 
-SHOWN_PROBLEMS = 5  # examples of each kind; all are counted
-
 # === Train ===
 
 
@@ -48,8 +45,8 @@ def train_and_report(
 ) -> None:
     """Trains one or more seeds from one cache, evaluates, writes reports."""
     replicas = find_replicas() if phase == 2 else Replicas()
-    experiment = Experiment(config)
-    _say_data(experiment.data)
+    experiment = open_experiment(config)
+    say_data(experiment.data)
     for warning in check_captions(
         experiment.table[experiment.table["split"] == "train"]
     ):
@@ -183,19 +180,6 @@ def _write_seeds(runs: list[Run], found: list[Evaluation]) -> None:
     )
 
 
-def _say_data(data: CaptionData) -> None:
-    table = data.table
-    pictures = table.groupby("split")["image_id"].nunique()
-    parts = [f"{pictures[s]:,} {s}" for s in ("train", "val", "test") if s in pictures]
-    say(
-        f"{data.source}: {table['image_id'].nunique():,} pictures "
-        f"({', '.join(parts)}), {len(table):,} captions"
-    )
-    counts = problem_counts(data.problems)
-    if counts:
-        say("Left out: " + ", ".join(f"{n:,} × {kind}" for kind, n in counts.items()))
-
-
 # === Evaluate ===
 
 
@@ -207,7 +191,7 @@ def evaluate_and_print(path: str, overrides: list[str]) -> None:
     print_metrics([found])
     from twinlens.report import write_report
 
-    say(f"Report: {write_report(run, Experiment(config), found)}")
+    say(f"Report: {write_report(run, open_experiment(config), found)}")
 
 
 def zero_shot_and_print(config: Config) -> None:
@@ -223,65 +207,7 @@ def compare_and_print(path: str, other: str, overrides: list[str]) -> None:
     found = []
     for run in runs:
         config = override(run.config, overrides)
-        found.append(evaluate(load_trained(run), Experiment(config), config.evaluation))
+        experiment = open_experiment(config)
+        found.append(evaluate(load_trained(run), experiment, config.evaluation))
     names = (runs[0].name, runs[1].name)
     print_comparison(compare(*found), names, found[0].summary["split"])
-
-
-# === Data ===
-
-
-def check_data(settings: DataSettings, check_images: bool, grid: Path | None) -> None:
-    """Reads a data set and says what is in it and what is wrong with it."""
-    experiment = Experiment(Config(data=settings))
-    data = experiment.data
-    _say_data(data)
-    _print_splits(data)
-    for kind in problem_counts(data.problems):
-        of_kind = [problem for problem in data.problems if problem.kind == kind]
-        say(f"{len(of_kind):,} × {kind}:")
-        for problem in of_kind[:SHOWN_PROBLEMS]:
-            say(f"  {problem.where}: {problem.detail}")
-    for warning in check_captions(data.table):
-        say(f"Warning: {warning}")
-    if check_images:
-        _check_images(data)
-    if grid is not None:
-        from twinlens.report import draw_samples
-
-        draw_samples(data.table, grid)
-        say(f"Samples: {grid}")
-
-
-def _print_splits(data: CaptionData) -> None:
-    table = Table()
-    names = ("split", "pictures", "captions", "distinct captions", "words a caption")
-    for name in names:
-        table.add_column(name, justify="left" if name == "split" else "right")
-    for split, part in data.table.groupby("split", sort=False):
-        words = part["caption"].str.split().str.len()
-        table.add_row(
-            split,
-            f"{part['image_id'].nunique():,}",
-            f"{len(part):,}",
-            f"{part['caption'].nunique():,}",
-            f"{words.mean():.1f}, {words.min()} to {words.max()}",
-        )
-    console.print(table)
-    attributes = [c for c in data.table.columns[4:]]
-    if attributes:
-        say(f"Attributes: {', '.join(attributes)}")
-
-
-def _check_images(data: CaptionData) -> None:
-    from twinlens.data.broken import find_broken
-    from twinlens.data.near_duplicates import find_leaks
-
-    broken = find_broken(data.table)
-    say(f"Broken pictures: {len(broken):,}")
-    for row in broken.head(SHOWN_PROBLEMS).itertuples():
-        say(f"  {row.reason}")
-    leaks = find_leaks(data.table[~data.table["image_id"].isin(broken["image_id"])])
-    say(f"Near-duplicates across splits (leaks): {len(leaks):,} pairs")
-    for row in leaks.head(SHOWN_PROBLEMS).itertuples():
-        say(f"  {row.image_id_a} ({row.split_a}) and {row.image_id_b} ({row.split_b})")

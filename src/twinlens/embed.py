@@ -12,12 +12,13 @@ class Embedder:
     """Compiled once, used for every evaluation of the same head.
 
     Args:
-        head: layer from `(n, feature_dim)` to `(n, embedding_dim)` unit vectors.
-        feature_dim: numbers a row.
+        head: layer from `(n, *shape)` to `(n, embedding_dim)` unit vectors.
+        shape: of a row: `feature_dim`, or `(places, feature_dim)`.
     """
 
-    def __init__(self, head: Callable, feature_dim: int) -> None:
-        signature = tf.TensorSpec([None, feature_dim], tf.float32)
+    def __init__(self, head: Callable, shape: int | tuple[int, ...]) -> None:
+        self._shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        signature = tf.TensorSpec([None, *self._shape], tf.float32)
         self._head = tf.function(
             lambda rows: head(rows, training=False), input_signature=[signature]
         )
@@ -33,8 +34,7 @@ class Embedder:
         """Embeddings of some rows.
 
         Args:
-            features: `(n, feature_dim)` or `(n, views, feature_dim)`; may be a memory
-                map.
+            features: `(n, *shape)` or `(n, views, *shape)`; may be a memory map.
             rows: `(m,)` row numbers.
             average_views: the normalised mean of the embeddings of all views,
                 instead of the embedding of view 0, the plain one.
@@ -42,7 +42,7 @@ class Embedder:
         Returns:
             `(m, embedding_dim)` float32 unit vectors.
         """
-        if features.ndim == 2:
+        if features.ndim == 1 + len(self._shape):
             return self._embed(features, rows)
         if not average_views:
             return self._embed(features[:, 0], rows)

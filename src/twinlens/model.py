@@ -1,12 +1,13 @@
 """The dual encoder, and the part of it that phase 1 trains: heads and similarity."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from twinlens.heads import ProjectionHead, Similarity
 
 
-class _OfParts(keras.Model):
+class OfParts(keras.Model):
     """A model that is saved as the parts it was made of, named in `PARTS`."""
 
     PARTS: tuple[str, ...] = ()
@@ -20,7 +21,7 @@ class _OfParts(keras.Model):
         return super().get_config() | serialised
 
     @classmethod
-    def from_config(cls, config: dict) -> "_OfParts":
+    def from_config(cls, config: dict) -> "OfParts":
         """A model from `get_config`."""
         parts = {
             name: keras.saving.deserialize_keras_object(config.pop(name))
@@ -30,7 +31,7 @@ class _OfParts(keras.Model):
 
 
 @keras.saving.register_keras_serializable(package="twinlens")
-class Heads(_OfParts):
+class Heads(OfParts):
     """Two projection heads that meet in one shared space.
 
     Args:
@@ -77,6 +78,21 @@ class Heads(_OfParts):
         texts = self.text_head(features[1], training=training)
         return self.similarity(images, texts)
 
+    def training_loss(self, loss: keras.losses.Loss, features, ids):
+        """The loss of a batch of pairs.
+
+        Args:
+            loss: of `twinlens.losses`.
+            features: as for a call, with `n == m`.
+            ids: of the pairs, as the loss wants them.
+        """
+        logits = self.training_logits(features, loss.needs_similarities)
+        return loss(ids, logits)
+
+    def ids_columns(self, loss: keras.losses.Loss) -> np.ndarray:
+        """How many columns `ids` has for a loss: `(1,)`."""
+        return np.array([3 if loss.needs_labels else 2])
+
     def training_logits(
         self,
         features,
@@ -103,7 +119,7 @@ class Heads(_OfParts):
 
 
 @keras.saving.register_keras_serializable(package="twinlens")
-class DualEncoder(_OfParts):
+class DualEncoder(OfParts):
     """Two encoders and their heads: pictures and texts to one shared space.
 
     Args:

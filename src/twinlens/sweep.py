@@ -16,10 +16,10 @@ from twinlens.quiet import import_tensorflow
 import_tensorflow()
 
 from twinlens import commands  # noqa: E402
+from twinlens.composed_experiment import open_experiment  # noqa: E402
 from twinlens.config import Config, Section, load_config, setting  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
 from twinlens.evaluation import metric_names  # noqa: E402
-from twinlens.experiment import Experiment  # noqa: E402
 from twinlens.tables import shown_factor  # noqa: E402
 
 METRICS = (
@@ -87,7 +87,7 @@ def combinations(
 
 
 def _check_metrics(wanted: tuple[str, ...], config: Config) -> None:
-    known = metric_names(config.evaluation)
+    known = metric_names(config.evaluation, bool(config.fusion.name))
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise InputError(
@@ -114,7 +114,7 @@ def run_sweep(path: Path, overrides: list[str], restart: bool = False) -> pd.Dat
     found = list(combinations(sweep, path, overrides))
     for number, (labels, config) in enumerate(found, start=1):
         commands.say(f"{number} of {len(found)}: {', '.join(labels.values())}")
-        experiment = Experiment(config)
+        experiment = open_experiment(config)
         evaluations = [
             commands.train_heads(experiment, commands.seeded(config, seed), restart)[1]
             for seed in range(sweep.seeds)

@@ -31,6 +31,9 @@ def print_comparison(found: pd.DataFrame, names: tuple[str, str], split: str) ->
 def print_metrics(found: list[Evaluation]) -> None:
     """One row per metric, one column per direction; over seeds mean ± deviation."""
     summary = found[0].summary
+    if COMPOSED in summary["queries"]:
+        print_composed(found)
+        return
     title = f"{summary['split']}: {summary['protocol']}"
     table = Table(title=title)
     table.add_column("metric")

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from twinlens.config.fusion import FusionSettings
 from twinlens.config.search import IndexSettings, SearchSettings
 from twinlens.config.section import Section, setting
 
@@ -272,6 +273,7 @@ class Config(Section):
     text_encoder: TextEncoderSettings = TextEncoderSettings()
     cache: CacheSettings = CacheSettings()
     head: HeadSettings = HeadSettings()
+    fusion: FusionSettings = FusionSettings()
     loss: LossSettings = LossSettings()
     phase1: Phase1Settings = Phase1Settings()
     phase2: Phase2Settings = Phase2Settings()

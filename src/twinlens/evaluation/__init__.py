@@ -6,8 +6,8 @@ from twinlens.evaluation.composed import ComposedEmbedded as ComposedEmbedded
 from twinlens.evaluation.composed import measure_composed as measure_composed
 from twinlens.evaluation.composed import protocol_line as protocol_line
 from twinlens.evaluation.measure import DIRECTIONS as DIRECTIONS
-from twinlens.evaluation.measure import Evaluation as Evaluation
 from twinlens.evaluation.measure import evaluate as evaluate
 from twinlens.evaluation.measure import evaluate_run as evaluate_run
 from twinlens.evaluation.measure import metric_names as metric_names
-from twinlens.evaluation.measure import write_evaluation as write_evaluation
+from twinlens.evaluation.result import Evaluation as Evaluation
+from twinlens.evaluation.result import write_evaluation as write_evaluation

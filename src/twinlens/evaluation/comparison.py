@@ -6,7 +6,7 @@ import pandas as pd
 from twinlens import metrics
 from twinlens.errors import InputError
 from twinlens.evaluation.composed import COMPOSED
-from twinlens.evaluation.measure import Evaluation
+from twinlens.evaluation.result import Evaluation
 
 COMPARED = ("recall@1", "recall@5", "recall@10", "mrr", "map")
 COMPARED_COMPOSED = ("recall@1", "recall@5", "recall@10", "recall@50", "mrr")

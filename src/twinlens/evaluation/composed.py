@@ -7,10 +7,14 @@ import numpy as np
 import pandas as pd
 
 from twinlens import metrics
+from twinlens.composed import ComposedHeads
+from twinlens.composed_experiment import ComposedExperiment
 from twinlens.config import EvaluationSettings
+from twinlens.embed import Embedder
 from twinlens.errors import InputError
 from twinlens.evaluation.breakdown import by_slice_of_queries, intervals
-from twinlens.evaluation.measure import Evaluation
+from twinlens.evaluation.result import Evaluation
+from twinlens.training.composing import query_embedder
 
 COMPOSED = "composed"  # the direction, as in "composed/recall@10"
 
@@ -33,6 +37,38 @@ class ComposedEmbedded:
     pictures: np.ndarray
     image_ids: np.ndarray
     galleries: dict[str, np.ndarray]
+
+
+def evaluate_triplets(
+    heads: ComposedHeads, experiment: ComposedExperiment, settings: EvaluationSettings
+) -> Evaluation:
+    """Measures heads on the composed queries of a split.
+
+    Args:
+        heads: trained for the experiment's features.
+        experiment: triplets, galleries and features; see `Experiment.seen_by`.
+        settings: split, gallery and metrics.
+
+    Raises:
+        InputError: as `measure_composed`.
+    """
+    kind, triplets = experiment.searched(settings.split)
+    embed = Embedder(heads.image_head, triplets.image_shape)
+    pictures = embed(triplets.plain_images, np.arange(len(triplets.image_ids)))
+    queries = query_embedder(heads, triplets.image_shape, triplets.text_shape)(triplets)
+    data = experiment.data
+    return measure_composed(
+        ComposedEmbedded(
+            queries,
+            triplets.table,
+            pictures,
+            triplets.image_ids,
+            dict(triplets.galleries),
+        ),
+        settings,
+        protocol_line(kind, data.rule, data.keeps_reference),
+        data.keeps_reference,
+    )
 
 
 def protocol_line(gallery_kind: str, rule: str, keeps_reference: bool) -> str:

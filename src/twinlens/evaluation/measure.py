@@ -1,15 +1,18 @@
 """A run measured on a split: metrics with intervals, ranks of every query, slices."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from twinlens import metrics
+from twinlens.composed import ComposedHeads
+from twinlens.composed_experiment import ComposedExperiment, open_experiment
 from twinlens.config import Config, EvaluationSettings
 from twinlens.embed import Embedder
 from twinlens.evaluation.breakdown import by_label, by_slice, intervals
+from twinlens.evaluation.composed import COMPOSED, evaluate_triplets
+from twinlens.evaluation.result import Evaluation, write_evaluation
 from twinlens.experiment import Experiment
 from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run
@@ -63,31 +66,14 @@ def embed_split(
     )
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found.
-
-    Attributes:
-        summary: what `evaluation.json` holds.
-        ranks: one row per query: `direction`, `image_id`, `caption` (empty for a
-            picture's query), `rank` (1 = best), `gallery`; see `measure_composed` for
-            the other columns of composed queries.
-        embedded: the split it was measured on: `Embedded`, or `ComposedEmbedded`.
-    """
-
-    summary: dict[str, Any]
-    ranks: pd.DataFrame
-    embedded: Any
-
-    def metric(self, name: str) -> float:
-        """A metric's value, for example `"text_to_image/recall@1"`."""
-        return self.summary["metrics"][name]["value"]
-
-
 def evaluate(
-    model: Heads | DualEncoder, experiment: Experiment, settings: EvaluationSettings
+    model: Heads | ComposedHeads | DualEncoder,
+    experiment: Experiment,
+    settings: EvaluationSettings,
 ) -> Evaluation:
     """Measures a model on a split of an experiment's data.
+
+    Composed queries of triplets, else captions and pictures in both directions.
 
     Args:
         model: heads, measured on the cached features; or a dual encoder, whose own
@@ -101,6 +87,8 @@ def evaluate(
     heads, seen = model, experiment
     if isinstance(model, DualEncoder):
         heads, seen = model.heads, experiment.seen_by(model, settings.split)
+    if isinstance(seen, ComposedExperiment):
+        return evaluate_triplets(heads, seen, settings)
     pairs = seen.pairs(settings.split)
     averaged = settings.average_views and pairs.views > 1
     embedded = embed_split(heads, pairs, seen.texts.ids, averaged)
@@ -138,23 +126,19 @@ def evaluate_run(run: Run, config: Config | None = None) -> Evaluation:
         config: its settings with another `evaluation` section; its own by default.
     """
     config = config or run.config
-    found = evaluate(load_trained(run), Experiment(config), config.evaluation)
+    found = evaluate(load_trained(run), open_experiment(config), config.evaluation)
     write_evaluation(run, found)
     return found
 
 
-def metric_names(settings: EvaluationSettings) -> list[str]:
+def metric_names(settings: EvaluationSettings, composed: bool = False) -> list[str]:
     """Names of all that `evaluate` measures, such as `"text_to_image/recall@1"`."""
-    of_one = metrics.per_query(np.ones(1, int), 1, settings.ks, settings.percents)
+    one = np.ones(1, int)
+    if composed:
+        of_one = metrics.composed_values(one, 1, settings.ks, settings.percents)
+        return [f"{COMPOSED}/{name}" for name in of_one]
+    of_one = metrics.per_query(one, 1, settings.ks, settings.percents)
     return [f"{direction}/{name}" for direction in DIRECTIONS for name in of_one]
-
-
-def write_evaluation(run: Run, found: Evaluation) -> None:
-    """Leaves an evaluation in the run's folder."""
-    run.write_json("evaluation.json", found.summary)
-    partial = run.folder / "ranks.parquet.partial"
-    found.ranks.to_parquet(partial, index=False)
-    partial.replace(run.folder / "ranks.parquet")
 
 
 def _measure(

@@ -22,7 +22,7 @@ from twinlens.report.page_parts import by_name, run_contents, slice_tables, writ
 from twinlens.runs import Run
 
 
-def write_report(run: Run, experiment: Experiment, evaluation: Evaluation) -> Path:
+def write_pair_report(run: Run, experiment: Experiment, evaluation: Evaluation) -> Path:
     """Writes `report.html` and `figures/*.png` of a run, whole or not at all.
 
     Args:

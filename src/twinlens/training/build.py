@@ -4,17 +4,34 @@ import keras
 import numpy as np
 
 from twinlens import losses
-from twinlens.config import HeadSettings, LossSettings, TrainingSettings
+from twinlens.composed import ComposedHeads
+from twinlens.config import Config, HeadSettings, LossSettings, TrainingSettings
+from twinlens.errors import InputError
+from twinlens.fusion import fusion
 from twinlens.heads import ProjectionHead, Similarity
 from twinlens.model import Heads
+from twinlens.target_loss import TargetLoss
+from twinlens.token_heads import PlaceHead, WordHead
 
 CYCLE_STEPS = 4  # epochs from the low rate to the high one, as the Keras example's
 CYCLIC_LOW = 1 / 2000  # of the peak: the first prototype's 1e-5 to 2e-2
 FINAL_FRACTION = 0.0  # of the peak, where the cosine ends
 
 
-def build_loss(settings: LossSettings) -> keras.losses.Loss:
-    """The loss that the settings name."""
+def build_loss(settings: LossSettings, composed: bool = False) -> keras.losses.Loss:
+    """The loss that the settings name, of pairs or of composed queries.
+
+    Raises:
+        InputError: composed queries have another one than InfoNCE.
+    """
+    if composed:
+        if settings.name != "info_nce":
+            raise InputError(
+                f"loss.name is {settings.name!r}, but composed queries learn with "
+                "'info_nce': each picks its target among the pictures of the batch. "
+                "Leave loss.name away."
+            )
+        return TargetLoss(settings.temperature, settings.label_smoothing)
     made = {
         "info_nce": lambda: losses.InfoNCELoss(
             settings.temperature, settings.label_smoothing
@@ -49,6 +66,48 @@ def build_heads(
     return heads
 
 
+def build_composed_heads(
+    image_shape: tuple[int, ...],
+    text_shape: tuple[int, ...],
+    config: Config,
+    loss: keras.losses.Loss,
+) -> ComposedHeads:
+    """Built heads with the fusion that the settings name.
+
+    Args:
+        image_shape: of one picture's features: `(places, dim)` or `(dim,)`.
+        text_shape: of one wish's: `(length, dim)` or `(dim,)`.
+        config: its `head` and `fusion` sections, and the seed.
+        loss: whose temperature the similarity starts with.
+    """
+    head, own, seed = config.head, config.fusion, config.seed
+    tokens = {
+        "embedding_dim": head.embedding_dim,
+        "hidden_dim": own.hidden_dim,
+        "dropout": head.dropout,
+        "input_dropout": head.input_dropout,
+    }
+    settings = {
+        "combiner": {"combiner_dim": own.combiner_dim},
+        "attention": {
+            "attention_dim": own.attention_dim,
+            "rounds": own.rounds,
+            "dropout": head.dropout,
+        },
+    }
+    heads = ComposedHeads(
+        PlaceHead(own.place_dim, seed=2 * seed, name="image_head", **tokens),
+        WordHead(seed=2 * seed + 1, name="text_head", **tokens),
+        fusion(own.name, seed=seed, name=own.name, **settings.get(own.name, {})),
+        Similarity(loss.temperature, name="similarity"),
+        own.drop_image,
+        seed,
+        name="heads",
+    )
+    heads.build(((None, *image_shape), (None, *text_shape)))
+    return heads
+
+
 class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW for gradients that are summed over replicas already."""
 
@@ -73,7 +132,7 @@ def build_optimizer(
         rate = Later(rate, first_step)
     optimizer = AdamW(rate, weight_decay=settings.weight_decay)
     optimizer.exclude_from_weight_decay(
-        var_names=["bias", "gamma", "beta", "log_scale"]
+        var_names=["bias", "gamma", "beta", "log_scale", "balance"]
     )
     return optimizer
 

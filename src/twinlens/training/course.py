@@ -7,26 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from twinlens.composed import ComposedHeads
 from twinlens.config import Config
-from twinlens.embed import Embedder
-from twinlens.metrics import retrieval_metrics, retrieval_ranks
 from twinlens.model import Heads
 from twinlens.progress import Progress
 from twinlens.training import diagnosis
-from twinlens.training.build import build_heads, build_loss, build_optimizer
+from twinlens.training.build import build_optimizer
 from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
+from twinlens.training.jobs import job_of
 from twinlens.training.loop import HeadTrainer
-from twinlens.training.pairs import PairFeatures, Pairs, epoch_order, statistics
+from twinlens.training.pairs import PairFeatures
 from twinlens.training.selection import Selection
+from twinlens.training.triplets import TripletFeatures
 
 CHECKPOINT_EVERY_SECONDS = 20.0  # what a kill can cost at most, plus one epoch
 
 
 class HeadTraining:
-    """Trains heads on the pairs of a split and watches them on another.
+    """Trains heads on the pairs or triplets of a split and watches them on another.
 
     Args:
-        train, val: pairs to learn from and to watch; `val=None` never looks.
+        train, val: what to learn from and to watch; `val=None` never looks.
         config: all settings.
         folder: where the checkpoint is kept; `None` keeps none.
         say: shows a line to the person.
@@ -34,8 +35,8 @@ class HeadTraining:
 
     def __init__(
         self,
-        train: PairFeatures,
-        val: PairFeatures | None,
+        train: PairFeatures | TripletFeatures,
+        val: PairFeatures | TripletFeatures | None,
         config: Config,
         folder: Path | None = None,
         say: Callable[[str], None] = print,
@@ -43,26 +44,21 @@ class HeadTraining:
         self.train, self.val, self.config = train, val, config
         self.settings = config.phase1
         self.path = folder / "checkpoint.npz" if folder else None
-        self.loss = build_loss(config.loss)
-        image_dim, text_dim = train.images.shape[-1], train.texts.shape[-1]
-        self.heads = build_heads(
-            image_dim, text_dim, config.head, self.loss, config.seed
-        )
-        steps, batch_size = epoch_order(
-            train, self.settings.batch_size, 0, 0
-        ).pictures.shape
-        self.epoch_pairs = steps * batch_size
+        self.job = job_of(train, val, config)
+        self.heads, self.loss = self.job.heads, self.job.loss
+        steps = len(self.job.order(0).pictures)
+        self.epoch_pairs = steps * self.settings.batch_size
         optimizer = build_optimizer(self.settings, steps)
         self.trainer = HeadTrainer(
             self.heads, self.loss, optimizer, self.settings.ema_decay
         )
-        self.embed_images = Embedder(self.heads.image_head, image_dim)
-        self.embed_texts = Embedder(self.heads.text_head, text_dim)
         self.history: list[dict[str, float]] = []
         self.selection = Selection(self.settings, "phase1")
         self.warn = diagnosis.Warnings(say)
 
-    def run(self, on_epoch: Callable[[list[dict[str, float]]], None]) -> Heads:
+    def run(
+        self, on_epoch: Callable[[list[dict[str, float]]], None]
+    ) -> Heads | ComposedHeads:
         """Trains to the end, from the checkpoint if there is one.
 
         `on_epoch` gets the history after each epoch. An interruption (Ctrl-C) goes
@@ -72,7 +68,7 @@ class HeadTraining:
         saved = time.monotonic()
         epochs = self.settings.epochs
         total, done = epochs * self.epoch_pairs, len(self.history) * self.epoch_pairs
-        with Progress("training the heads", total, "pairs", done) as progress:
+        with Progress("training the heads", total, self.job.unit, done) as progress:
             while len(self.history) < epochs and not self.selection.should_stop(
                 self.history
             ):
@@ -103,11 +99,7 @@ class HeadTraining:
             self.path.unlink(missing_ok=True)
 
     def _start(self) -> None:
-        for head, features, rows in (
-            (self.heads.image_head, self.train.images, self.train.image_rows),
-            (self.heads.text_head, self.train.texts, self.train.text_rows),
-        ):
-            head.standardise.adapt(*statistics(features, rows))
+        self.job.adapt()
         found = load_checkpoint(self.path, self.trainer.state()) if self.path else None
         if found:
             self.selection.best, progress = found
@@ -116,9 +108,7 @@ class HeadTraining:
 
     def _one_epoch(self, on_pairs: Callable[[int], None] = lambda count: None) -> None:
         start, number = time.monotonic(), len(self.history)
-        order = epoch_order(
-            self.train, self.settings.batch_size, self.config.seed, number
-        )
+        order = self.job.order(number)
         loss = self.trainer.run_epoch(self.train, order, on_pairs)
         diagnosis.refuse_nan(loss, number)
         seconds = time.monotonic() - start
@@ -127,24 +117,23 @@ class HeadTraining:
             "loss": loss,
             "scale": float(self.heads.similarity.scale()),
             "learning_rate": float(self.trainer.optimizer.learning_rate),
-            "pairs_per_second": order.pictures.size / seconds,
+            "pairs_per_second": self.epoch_pairs / seconds,
         }
         if self.val is not None and self.selection.is_due(number):
             row |= {f"val/{name}": value for name, value in self._evaluate().items()}
         self.history.append(row)
         self.selection.consider(self.history, self._weights)
         losses = [entry["loss"] for entry in self.history]
-        chance = self.loss.chance_level(self.settings.batch_size)
+        chance = self.loss.chance_level(self.job.candidates())
         self.warn(diagnosis.check_loss(losses, chance))
 
     def _evaluate(self) -> dict[str, float]:
         """Retrieval metrics on val, of the averaged weights if there are any."""
         self.trainer.swap_averages()
-        images = self.embed_images(self.val.images, self.val.image_rows)
-        texts = self.embed_texts(self.val.texts, self.val.text_rows)
+        *sides, found = self.job.evaluate()
         self.trainer.swap_averages()
-        self.warn(diagnosis.check_embeddings(images, texts))
-        return validation_metrics(images, texts, self.val)
+        self.warn(diagnosis.check_embeddings(*sides))
+        return found
 
     def _weights(self) -> list[np.ndarray]:
         """Values of the heads, averaged if there are averages."""
@@ -166,9 +155,10 @@ class HeadTraining:
         row = self.history[-1]
         epoch = f"epoch {row['epoch']} of {self.settings.epochs}"
         parts = [epoch, f"loss {row['loss']:.3f}"]
-        name = "val/text_to_image/recall@1"
+        name = f"val/{self.job.headline}"
         if name in row:
-            parts.append(f"val text to image recall@1 {100 * row[name]:.1f} %")
+            words = name.replace("_", " ").replace("/", " ")
+            parts.append(f"{words} {100 * row[name]:.1f} %")
         return " · ".join(parts)
 
     def _interrupted(self) -> str:
@@ -177,22 +167,3 @@ class HeadTraining:
             f"Interrupted in epoch {len(self.history) + 1}. "
             "The same command goes on from the last checkpoint."
         )
-
-
-def validation_metrics(
-    images: np.ndarray, texts: np.ndarray, pairs: Pairs
-) -> dict[str, float]:
-    """Both directions' metrics and their `recall_sum` (R@1 + R@5 + R@10, both)."""
-    ranks = retrieval_ranks(
-        images, np.arange(len(pairs)), texts, pairs.picture_of_caption
-    )
-    sides = {
-        "text_to_image": (ranks.text_to_image, len(images)),
-        "image_to_text": (ranks.image_to_text, len(texts)),
-    }
-    found: dict[str, float] = {}
-    for side, (first, gallery) in sides.items():
-        metrics = retrieval_metrics(first, gallery)
-        found |= {f"{side}/{name}": value for name, value in metrics.items()}
-    names = [f"{side}/recall@{k}" for side in sides for k in (1, 5, 10)]
-    return found | {"recall_sum": sum(found[name] for name in names)}

@@ -8,6 +8,7 @@ from twinlens.encoders.forward import computing_in
 from twinlens.model import DualEncoder
 from twinlens.progress import Progress
 from twinlens.training.raw import AHEAD
+from twinlens.training.raw_triplets import RawTriplets
 
 IMAGE_BATCH = 32
 TEXT_BATCH = 128
@@ -69,3 +70,51 @@ class SplitEncoder:
 
     def _load(self, path):
         return self._prepare(tf.io.read_file(path))
+
+
+class QueryEncoder(SplitEncoder):
+    """Also whole splits of composed queries: reference files and wishes.
+
+    Args:
+        model: a dual encoder with a fusion.
+        image_encoder, text_encoder: whose preprocessing it is.
+    """
+
+    def __init__(
+        self, model: DualEncoder, image_encoder: ImageEncoder, text_encoder: TextEncoder
+    ) -> None:
+        super().__init__(model, image_encoder, text_encoder)
+        size = image_encoder.image_size
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, size, size, 3]),
+                tf.TensorSpec([None], tf.string),
+            ],
+            autograph=False,
+        )
+        def compose(pixels, texts):
+            images = model.image_model(pixels)
+            words = model.text_model(text_encoder.inputs_of(texts))
+            return model.heads.compose(images, words)
+
+        self._compose = compose
+
+    def encode_queries(self, triplets: RawTriplets) -> np.ndarray:
+        """Triplets to `(triplets, embedding_dim)` float32 unit vectors of queries."""
+        paths = triplets.paths[triplets.references].astype(str)
+        texts = triplets.texts[triplets.text_rows].astype(str)
+        data = tf.data.Dataset.from_tensor_slices((paths, texts))
+        data = data.map(
+            lambda path, text: (self._load(path), text),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        found = []
+        with (
+            Progress("encoding queries", len(paths), "queries") as progress,
+            computing_in(self.dtype),
+        ):
+            for pixels, wishes in data.batch(IMAGE_BATCH).prefetch(AHEAD):
+                found.append(self._compose(pixels, wishes).numpy())
+                progress.advance(len(pixels))
+        return np.concatenate(found)

@@ -172,9 +172,11 @@ class FineTuner:
 
         images, texts = self._towers
         tokens = {name: spec(each, tf.int32) for name, each in texts.input.items()}
-        columns = 3 if self.loss.needs_labels else 2
         inputs = (spec(images.input), tokens)
-        ids = tf.TensorSpec([None, columns], tf.int32)
+        ids = tf.nest.map_structure(
+            lambda columns: tf.TensorSpec([None, *columns], tf.int32),
+            self.model.heads.ids_columns(self.loss),
+        )
         features = (spec(images.output), spec(texts.output))
         return (inputs, features, ids), (*inputs, ids)
 
@@ -188,15 +190,16 @@ class FineTuner:
         )
 
     def _loss_of_features(self, images, texts, ids):
-        dim = self.model.image_model.output_shape[-1]
-        features = (images[:, :dim], texts)
-        needed = self.loss.needs_similarities
-        loss = self.loss(ids, self.model.heads.training_logits(features, needed))
+        heads, inner = self.model.heads, None
         if self.auxiliary:
-            inner = self.model.heads.training_logits(
-                (images[:, dim:], texts), needed, self.auxiliary.head
+            dim = self.model.image_model.output_shape[-1]
+            images, inner = images[:, :dim], images[:, dim:]
+        loss = heads.training_loss(self.loss, (images, texts), ids)
+        if self.auxiliary:
+            logits = heads.training_logits(
+                (inner, texts), self.loss.needs_similarities, self.auxiliary.head
             )
-            loss += self.auxiliary.weight * self.loss(ids, inner)
+            loss += self.auxiliary.weight * self.loss(ids, logits)
         return loss * self.replicas.count  # by which Keras divides every loss
 
     def _one_batch(self, *batch):
@@ -259,12 +262,12 @@ class FineTuner:
         for batch in batches():
             before.append([v.numpy() for v in self._changing])
             found.append(self.replicas.first(self._features(*batch)))
-        sizes = [len(ids) for *_, ids in found]
-        joined = [tf.concat(side, axis=0) for side in zip(*found, strict=True)]
+        sizes = [[len(each[side]) for each in found] for side in (0, 1)]
+        joined = tf.nest.map_structure(lambda *each: tf.concat(each, 0), *found)
         loss, of_heads, *of_features = self.replicas.first(
             self._head_gradients(*joined)
         )
-        parts = zip(*(tf.split(of, sizes) for of in of_features), strict=True)
+        parts = zip(*map(tf.split, of_features, sizes), strict=True)
         totals: list = []  # for each weight, a row for each replica of this machine
         for batch, values, part in zip(batches(), before, parts, strict=True):
             for variable, value in zip(self._changing, values, strict=True):

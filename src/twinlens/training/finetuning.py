@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from twinlens.composed import ComposedHeads
 from twinlens.config import Config
 from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.errors import InputError
@@ -16,10 +17,9 @@ from twinlens.progress import Progress
 from twinlens.training import diagnosis
 from twinlens.training.build import build_loss
 from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
-from twinlens.training.course import validation_metrics
-from twinlens.training.encoding import SplitEncoder
-from twinlens.training.pairs import epoch_order
-from twinlens.training.raw import RawBatches, RawPairs
+from twinlens.training.raw import RawPairs
+from twinlens.training.raw_jobs import raw_job_of
+from twinlens.training.raw_triplets import RawTriplets
 from twinlens.training.replicas import Replicas
 from twinlens.training.selection import Selection
 from twinlens.training.set_up import batches_a_step, build_tuner
@@ -29,10 +29,10 @@ STATISTICS_BATCHES = 15  # 0.9 ** 15 = 20 % is left of those of the last steps
 
 
 class FineTuning:
-    """Fine-tunes encoders and heads on the pairs of a split, watched on another.
+    """Fine-tunes encoders and heads on the pairs or triplets of a split.
 
     Args:
-        train, val: pairs to learn from and to watch; `val=None` never looks.
+        train, val: what to learn from and to watch; `val=None` never looks.
         image_encoder, text_encoder: where they start.
         heads: of phase 1; they are changed.
         config: all settings.
@@ -44,11 +44,11 @@ class FineTuning:
 
     def __init__(
         self,
-        train: RawPairs,
-        val: RawPairs | None,
+        train: RawPairs | RawTriplets,
+        val: RawPairs | RawTriplets | None,
         image_encoder: ImageEncoder,
         text_encoder: TextEncoder,
-        heads: Heads,
+        heads: Heads | ComposedHeads,
         config: Config,
         folder: Path | None = None,
         say: Callable[[str], None] = print,
@@ -60,21 +60,20 @@ class FineTuning:
         self.say, self.warn = say, diagnosis.Warnings(say)
         self.path = folder / "checkpoint.npz" if folder else None
         self.model = DualEncoder(image_encoder.model, text_encoder.model, heads)
-        self.loss = build_loss(config.loss)
+        self.loss = build_loss(config.loss, isinstance(heads, ComposedHeads))
         self.replicas = replicas = replicas or Replicas()
         replicas.check(settings.batch_size)
         self._chunks = batches_a_step(settings.batch_size, settings.negatives)
         self.step_pairs = settings.batch_size * self._chunks
-        self.steps = len(self._order(0).pictures) // self._chunks
         encoders = (image_encoder, text_encoder)
-        share = (replicas.worker, replicas.workers)
-        self.batches = RawBatches(train, *encoders, settings, config.seed, share)
-        few = self.batches(self._order(0), 0, 0, STATISTICS_BATCHES)
+        self.job = raw_job_of(train, val, self.model, encoders, config, replicas)
+        self.batches = self.job.batches
+        self.steps = len(self.job.order(0).pictures) // self._chunks
+        few = self.batches(self.job.order(0), 0, 0, STATISTICS_BATCHES)
         with replicas.strategy.scope():
             self.tuner = build_tuner(
                 self.model, encoders, self.loss, config, self.steps, few, replicas
             )
-        self.encoder = SplitEncoder(self.model, image_encoder, text_encoder)
         self.selection = Selection(settings, "phase2")
         self.warn(diagnosis.check_negatives(self.step_pairs))
         self.history: list[dict[str, Any]] = []
@@ -121,11 +120,6 @@ class FineTuning:
             self.path.unlink(missing_ok=True)
 
     # === Set-up ===
-    def _order(self, number: int):
-        return epoch_order(
-            self.train, self.settings.batch_size, self.config.seed, number, "phase2"
-        )
-
     def _resume(self) -> None:
         found = load_checkpoint(self.path, self.tuner.state()) if self.path else None
         if found:
@@ -167,12 +161,12 @@ class FineTuning:
         self._diagnose()
 
     def _steps_of(self, number: int) -> None:
-        order, data = self._order(number), None
+        order, data = self.job.order(number), None
         if self._chunks == 1:  # a cached step reads its own batches, twice
             data = iter(self.batches(order, number, self.step, self.steps))
         what = f"fine-tuning, epoch {number + 1} of {self.settings.epochs}"
         total, done = (n * self.step_pairs for n in (self.steps, self.step))
-        with Progress(what, total, "pictures", done) as progress:
+        with Progress(what, total, self.job.unit, done) as progress:
             while self.step < self.steps:
                 loss = self._one_step(order, number, data)
                 self._loss_sum += loss
@@ -217,16 +211,15 @@ class FineTuning:
 
     def _measured(self) -> dict[str, float]:
         with self.tuner.kept():
-            images = self.encoder.encode_images(self.val.paths)
-            texts = self.encoder.encode_texts(self.val.texts)[self.val.text_rows]
-        self.warn(diagnosis.check_embeddings(images, texts, "phase2"))
-        return validation_metrics(images, texts, self.val)
+            *sides, found = self.job.evaluate()
+        self.warn(diagnosis.check_embeddings(*sides, "phase2"))
+        return found
 
     def _update_statistics(self, number: int) -> None:
         if self.from_random and self.settings.image_learning_rate:
             count = min(STATISTICS_BATCHES, self.steps * self._chunks)
             self.tuner.update_statistics(
-                self.batches(self._order(number), number, 0, count)
+                self.batches(self.job.order(number), number, 0, count)
             )
 
     def _weights(self) -> list[np.ndarray]:
@@ -245,7 +238,7 @@ class FineTuning:
 
     def _diagnose(self) -> None:
         losses = [row["loss"] for row in self.history]
-        chance = self.loss.chance_level(self.step_pairs)
+        chance = self.loss.chance_level(self.job.candidates(self.step_pairs))
         self.warn(diagnosis.check_loss(losses, chance, "phase2"))
         if self.start:
             row = self.history[-1]

@@ -5,14 +5,16 @@ around it. Many steps run as one compiled program that gathers its rows from the
 memory map itself; measured in `experiments/README.md`.
 """
 
+import operator
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from twinlens.model import Heads
-from twinlens.training.pairs import Epoch, PairFeatures, pair_ids
+from twinlens.training.pairs import Epoch, PairFeatures
 
 CALL_PAIRS = 65_536  # trained in one call, a few seconds: Ctrl-C waits for its end
 ALIGNMENT = 64  # bytes; TensorFlow aborts on tensors that start elsewhere
@@ -60,12 +62,14 @@ class HeadTrainer:
 
         `on_pairs` gets the pairs that are done, now and then in a long epoch.
         """
-        images, texts = as_tensor(pairs.images), as_tensor(pairs.texts)
+        images = as_tensor(pairs.images, pairs.image_shape)
+        texts = as_tensor(pairs.texts, pairs.text_shape)
         losses = []
-        for *rows, count in _calls(pairs, epoch):
+        for image_rows, text_rows, ids, count in _calls(*epoch.rows(pairs)):
             if losses:
-                on_pairs(rows[0].size)
-            losses.append(self._steps(images, texts, *rows, count).numpy())
+                on_pairs(text_rows.size)
+            found = self._steps(images, texts, image_rows, text_rows, ids, count)
+            losses.append(found.numpy())
         return float(np.sum(losses) / len(epoch.pictures))
 
     def state(self) -> list:
@@ -89,13 +93,13 @@ class HeadTrainer:
                 tf.gather(images, image_rows[step]),
                 tf.gather(texts, text_rows[step]),
             )
-            total += self._one_step(features, ids[step])
+            of_step = tf.nest.map_structure(operator.itemgetter(step), ids)
+            total += self._one_step(features, of_step)
         return total
 
     def _one_step(self, features, ids):
         with tf.GradientTape() as tape:
-            logits = self.heads.training_logits(features, self.loss.needs_similarities)
-            loss = self.loss(ids, logits)
+            loss = self.heads.training_loss(self.loss, features, ids)
         weights = self.heads.trainable_variables
         gradients = tape.gradient(loss, [weight.value for weight in weights])
         self.optimizer.apply(gradients, weights)
@@ -117,13 +121,13 @@ class _Shared:
         self.__array_interface__ = interface | {"data": (address, False)}
 
 
-def as_tensor(features: np.ndarray) -> tf.Tensor:
-    """`(n, dim)` or `(n, views, dim)` features as `(rows, dim)`, on the same memory.
+def as_tensor(features: np.ndarray, shape: tuple[int, ...] | None = None) -> tf.Tensor:
+    """Features `(n, *shape)` or `(n, views, *shape)` as `(rows, *shape)`, not copied.
 
     Memory maps are read in place. Only an array whose rows lie apart, or which
     starts at an address that TensorFlow refuses, is copied.
     """
-    rows = np.ascontiguousarray(features).reshape(-1, features.shape[-1])
+    rows = np.ascontiguousarray(features).reshape(-1, *(shape or features.shape[-1:]))
     if rows.ctypes.data % ALIGNMENT:
         rows = _aligned(rows)
     shared = np.asarray(_Shared(rows))
@@ -138,24 +142,26 @@ def _aligned(rows: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _calls(pairs: PairFeatures, epoch: Epoch) -> Iterator[tuple]:
+def _calls(image_rows: np.ndarray, text_rows: np.ndarray, ids: Any) -> Iterator[tuple]:
     """Arguments of one call after another, all of the same shape: compiled once.
 
-    Yields `image_rows` and `text_rows`, each `(steps, batch)` int32, `ids` as
-    `pair_ids` gives them, and how many of the steps count.
+    Args:
+        image_rows: `(steps, pictures)`.
+        text_rows: `(steps, batch)`.
+        ids: of the loss, each `(steps, …)`.
+
+    Yields:
+        Some steps of each as int32, and how many of the steps count.
     """
-    steps, batch_size = epoch.pictures.shape
+    steps, batch_size = text_rows.shape
     size = min(steps, max(1, CALL_PAIRS // batch_size))
-    image_rows = pairs.image_rows[epoch.pictures] * pairs.views + epoch.views
-    ids = pair_ids(pairs, epoch.pictures, epoch.text_rows)
+
+    def part(rows: np.ndarray, start: int) -> np.ndarray:
+        some = rows[start : min(start + size, steps)]
+        return np.resize(some, (size, *rows.shape[1:])).astype(np.int32)
+
     for start in range(0, steps, size):
-        count = min(size, steps - start)
-        yield (
-            *(
-                np.resize(rows[start : start + count], (size, *rows.shape[1:])).astype(
-                    np.int32
-                )
-                for rows in (image_rows, epoch.text_rows, ids)
-            ),
-            np.int32(count),
+        found = tf.nest.map_structure(
+            lambda rows, start=start: part(rows, start), (image_rows, text_rows, ids)
         )
+        yield *found, np.int32(min(size, steps - start))

@@ -47,6 +47,16 @@ class PairFeatures:
         return self.images.shape[1] if self.images.ndim == 3 else 1
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Of one picture's features, without views."""
+        return self.images.shape[-1:]
+
+    @property
+    def text_shape(self) -> tuple[int, ...]:
+        """Of one caption's."""
+        return self.texts.shape[-1:]
+
+    @property
     def picture_of_caption(self) -> np.ndarray:
         """`(captions,)` the position of each caption's picture."""
         return np.repeat(np.arange(len(self)), np.diff(self.first_caption))
@@ -114,6 +124,12 @@ class Epoch:
     pictures: np.ndarray
     text_rows: np.ndarray
     views: np.ndarray
+
+    def rows(self, pairs: PairFeatures) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of the feature arrays, each `(steps, batch)`, and the loss' ids."""
+        image_rows = pairs.image_rows[self.pictures] * pairs.views + self.views
+        ids = pair_ids(pairs, self.pictures, self.text_rows)
+        return image_rows, self.text_rows, ids
 
 
 class Pairs(Protocol):

@@ -106,14 +106,7 @@ class RawBatches:
     ) -> None:
         self.pairs, self.seed, self.share = pairs, seed, share
         self._inputs_of = text_encoder.inputs_of
-        self._pixels = _pixels_function(
-            image_encoder.image_size,
-            image_encoder.resize,
-            image_encoder.segment,
-            settings.crop,
-            settings.flip,
-            settings.colour,
-        )
+        self._pixels = pixels_function(image_encoder, settings)
 
     def __call__(
         self, epoch: Epoch, number: int, first: int, last: int
@@ -146,6 +139,18 @@ class RawBatches:
 
     def _tokenized(self, pixels, texts, ids):
         return Batch(pixels, self._inputs_of(texts), ids)
+
+
+def pixels_function(encoder: ImageEncoder, settings: Phase2Settings) -> Callable:
+    """Bytes and a seed to augmented pixels, as an encoder and settings want them."""
+    return _pixels_function(
+        encoder.image_size,
+        encoder.resize,
+        encoder.segment,
+        settings.crop,
+        settings.flip,
+        settings.colour,
+    )
 
 
 @cache
