@@ -1,5 +1,8 @@
 """Settings: their defaults, and experiments that differ from them."""
 
+from twinlens.config.encoders import ImageEncoderSettings as ImageEncoderSettings
+from twinlens.config.encoders import PairSettings as PairSettings
+from twinlens.config.encoders import TextEncoderSettings as TextEncoderSettings
 from twinlens.config.files import BUILT_IN as BUILT_IN
 from twinlens.config.files import config_from as config_from
 from twinlens.config.files import differences as differences
@@ -15,9 +18,7 @@ from twinlens.config.settings import Config as Config
 from twinlens.config.settings import DataSettings as DataSettings
 from twinlens.config.settings import EvaluationSettings as EvaluationSettings
 from twinlens.config.settings import HeadSettings as HeadSettings
-from twinlens.config.settings import ImageEncoderSettings as ImageEncoderSettings
 from twinlens.config.settings import LossSettings as LossSettings
 from twinlens.config.settings import Phase1Settings as Phase1Settings
 from twinlens.config.settings import Phase2Settings as Phase2Settings
-from twinlens.config.settings import TextEncoderSettings as TextEncoderSettings
 from twinlens.config.settings import TrainingSettings as TrainingSettings

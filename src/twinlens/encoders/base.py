@@ -35,6 +35,8 @@ class ImageEncoder:
             train.
         similarity: of a ready pair; see `PictureNetwork`.
         segment: cuts the product out before it becomes square, where it is set.
+        places: rows and columns of the places of a feature of tokens, row by row in
+            the feature; none of one vector, or where they are not known.
     """
 
     model: keras.Model
@@ -46,6 +48,7 @@ class ImageEncoder:
     from_random: bool = False
     similarity: tuple[float, float | None] | None = None
     segment: Segment | None = None
+    places: tuple[int, int] | None = None
 
     @property
     def feature_dim(self) -> int:

@@ -19,6 +19,7 @@ from twinlens.encoders.network import (
     title_of,
     truncated,
 )
+from twinlens.encoders.places import GridPooling, check_joined, places_shared
 from twinlens.encoders.pooling import SpatialPooling
 from twinlens.encoders.saved_model import saved_picture_network
 from twinlens.encoders.segmentation import segment_of
@@ -39,6 +40,7 @@ def image_encoder(
     segment: str = "",
     segment_score: float = 0.5,
     segment_classes: tuple[int, ...] = (),
+    grid: int = 0,
     corpus: Iterable[str] = (),
 ) -> ImageEncoder:
     """Builds a picture encoder.
@@ -65,13 +67,20 @@ def image_encoder(
         segment: what cuts products out before pictures become square; `segment_of`.
         segment_score: least score of a detection.
         segment_classes: classes of detections; empty: all.
+        grid: with pooling `"tokens"`, places a side, each the mean of those it covers;
+            0: all there are. Layers of several sizes can then be joined.
         corpus: files of training pictures; with weights `"none"`, batch
             normalisation starts from the statistics of these, all in one batch.
 
     Raises:
-        InputError: unknown name or layer; size that the network cannot take; weights
-            that cannot be had or belong to another network.
+        InputError: unknown name or layer; size or grid that the network cannot take;
+            weights that cannot be had or belong to another network.
     """
+    if grid and pooling != "tokens":
+        raise InputError(
+            f"image_encoder.grid is {grid}, but image_encoder.pooling is {pooling!r}, "
+            "which leaves no places. Set pooling to 'tokens', or leave the grid at 0."
+        )
     wanted = _wanted(name, weights, layer)
     cutter = segment_of(segment, segment_score, segment_classes)
     with building("float32", seed):
@@ -86,9 +95,9 @@ def image_encoder(
         pooled = [
             vector
             for network in networks
-            for vector in _features(network, inputs, size, pooling)
+            for vector in _features(network, inputs, size, pooling, grid)
         ]
-        _check_places(pooled)
+        check_joined(pooled)
         joined = pooled[0] if len(pooled) == 1 else layers.Concatenate()(pooled)
         names = "_".join(name for name, *_ in wanted)
         model = keras.Model(inputs, joined, name=title_of(names))
@@ -111,11 +120,24 @@ def image_encoder(
         **({"programs": programs} if any(programs) else {}),
         **({"calibrated_on": calibrated} if calibrated else {}),
         **({"segment": cutter.description} if cutter else {}),
+        **({"grid": grid} if grid else {}),
     }
     ends = "|".join(dict.fromkeys(network.block_end for network in networks))
     similarity = networks[0].similarity if modes == ["projection"] else None
+    places = (grid, grid) if grid else None
+    if pooling == "tokens" and not grid:
+        places = places_shared(networks)
     return ImageEncoder(
-        model, size, resize, description, ends, dtype, random, similarity, cutter
+        model,
+        size,
+        resize,
+        description,
+        ends,
+        dtype,
+        random,
+        similarity,
+        cutter,
+        places,
     )
 
 
@@ -185,8 +207,10 @@ def _mode(network: PictureNetwork, pooling: str) -> str:
     return mode
 
 
-def _features(network: PictureNetwork, pixels, size: int, pooling: str) -> list:
-    """One vector for each tap."""
+def _features(
+    network: PictureNetwork, pixels, size: int, pooling: str, grid: int
+) -> list:
+    """One vector for each tap, or one row of places."""
     mode = _mode(network, pooling)
     x = pixels
     if network.image_size != size:
@@ -203,22 +227,17 @@ def _features(network: PictureNetwork, pixels, size: int, pooling: str) -> list:
     if mode == "none":
         return found
     name = f"{network.model.name}_pool"
-    pool = SpatialPooling(mode, network.prefix_tokens, name=name)
-    pooled = [pool(grid) for grid in found]
+    if grid:
+        pooled = [
+            GridPooling(grid, network.prefix_tokens, name=f"{name}_{number}")(each)
+            for number, each in enumerate(found)
+        ]
+    else:
+        pool = SpatialPooling(mode, network.prefix_tokens, name=name)
+        pooled = [pool(each) for each in found]
     for last in network.after:
         pooled = [last(vector) for vector in pooled]
     return pooled
-
-
-def _check_places(features: list) -> None:
-    """Tokens can be joined only where they stand for the same places."""
-    shapes = {tuple(feature.shape[1:-1]) for feature in features}
-    if len(shapes) > 1:
-        counts = ", ".join(str(shape[0]) for shape in sorted(shapes))
-        raise InputError(
-            f"image_encoder.pooling is 'tokens', but the layers have {counts} places, "
-            "which cannot be joined. Take one layer, or layers of one size."
-        )
 
 
 def with_inner(encoder: ImageEncoder, layer: str) -> keras.Model:
