@@ -196,14 +196,14 @@ FUSIONS = {
 }
 
 
-def fusion(name: str, **settings) -> SumFusion:
-    """A fusion by its name.
+def make_fusion(kind: str, **settings) -> SumFusion:
+    """A fusion by its kind.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is none of this kind.
     """
-    if name not in FUSIONS:
+    if kind not in FUSIONS:
         raise InputError(
-            f"There is no fusion {name!r}; there are {', '.join(FUSIONS)}."
+            f"There is no fusion {kind!r}; there are {', '.join(FUSIONS)}."
         )
-    return FUSIONS[name](**settings)
+    return FUSIONS[kind](**settings)

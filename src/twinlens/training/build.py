@@ -7,7 +7,7 @@ from twinlens import losses
 from twinlens.composed import ComposedHeads
 from twinlens.config import Config, HeadSettings, LossSettings, TrainingSettings
 from twinlens.errors import InputError
-from twinlens.fusion import fusion
+from twinlens.fusion import make_fusion
 from twinlens.heads import ProjectionHead, Similarity
 from twinlens.model import Heads
 from twinlens.target_loss import TargetLoss
@@ -98,7 +98,7 @@ def build_composed_heads(
     heads = ComposedHeads(
         PlaceHead(own.place_dim, seed=2 * seed, name="image_head", **tokens),
         WordHead(seed=2 * seed + 1, name="text_head", **tokens),
-        fusion(own.name, seed=seed, name=own.name, **settings.get(own.name, {})),
+        make_fusion(own.name, seed=seed, name=own.name, **settings.get(own.name, {})),
         Similarity(loss.temperature, name="similarity"),
         own.drop_image,
         seed,
