@@ -7,8 +7,8 @@ from random import Random
 import numpy as np
 import pytest
 
+from twinlens.data import drawing_folder, scenes
 from twinlens.data import scene_captions as words
-from twinlens.data import scenes
 from twinlens.data.scene_drawing import COLOUR_VALUES, RING_HOLE, draw_scene
 from twinlens.data.scene_layout import BACKGROUNDS, RADII, SHAPES, relation
 from twinlens.errors import InputError
@@ -149,7 +149,9 @@ def test_reading_draws_every_picture_once(tmp_path, monkeypatch):
     assert dict(counts) == {"train": 20, "test": 6, "val": 4}
     assert (table.groupby("image_id").size() == 5).all()
     assert len(list((tmp_path / "new" / "images").iterdir())) == 30
-    monkeypatch.setattr(scenes, "draw_scene", None)  # would fail if called again
+    monkeypatch.setattr(
+        drawing_folder, "draw_scene", None
+    )  # would fail if called again
     again = scenes.read_scenes(tmp_path / "new", num_scenes=30, image_size=32)
     assert again.equals(table)
     attributes = ["num_objects", "background", "main_shape", "main_colour"]
@@ -166,12 +168,12 @@ def test_an_interrupted_drawing_is_completed(tmp_path, monkeypatch):
         drawn.append(scene)
         return draw_scene(scene, size)
 
-    monkeypatch.setattr(scenes, "draw_scene", interrupted)
+    monkeypatch.setattr(drawing_folder, "draw_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         scenes.read_scenes(tmp_path / "cut", num_scenes=20, image_size=32)
     (tmp_path / "cut" / "images" / ".scene_00008.jpg.77.partial").touch()
     monkeypatch.setattr(
-        scenes, "draw_scene", lambda *a: drawn.append(a) or draw_scene(*a)
+        drawing_folder, "draw_scene", lambda *a: drawn.append(a) or draw_scene(*a)
     )
     cut = scenes.read_scenes(tmp_path / "cut", num_scenes=20, image_size=32)
     assert len(drawn) == 20
@@ -203,7 +205,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "captions.csv").write_text("mine")
     with pytest.raises(InputError, match="not of the drawn scenes: captions.csv"):
         scenes.read_scenes(tmp_path)
-    with pytest.raises(InputError, match="is a file, but scenes need a folder"):
+    with pytest.raises(InputError, match="is a file, but drawn scenes need a folder"):
         scenes.read_scenes(tmp_path / "captions.csv")
 
 

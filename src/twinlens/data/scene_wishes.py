@@ -1,8 +1,8 @@
 """What a person says who has one scene and wants another: the changes in words.
 
-Things are named as they are in the scene that is there, as shortly as tells them
-from the others: "make the circle red and remove the striped square". What a thing looked
-like before is in the picture, not in the wish.
+Things are named as they are in the scene that is there, as shortly as tells them from
+the others: "make the circle red and remove the striped square". What a thing
+looked like before is in the picture, not in the wish.
 """
 
 from random import Random
@@ -10,7 +10,6 @@ from random import Random
 from twinlens.data.scene_captions import (
     BACKGROUND_WORDS,
     COLOUR_WORDS,
-    PLACE_WORDS,
     SHAPE_WORDS,
     SIZE_WORDS,
     TEXTURE_WORDS,
@@ -18,31 +17,34 @@ from twinlens.data.scene_captions import (
 from twinlens.data.scene_edits import Change, Version, changes
 from twinlens.data.scene_layout import SceneObject
 
-SENTENCES = {
-    "colour": ("make {the} {new}", "{the} should be {new}", "paint {the} {new}"),
-    "shape": ("turn {the} into {new}", "replace {the} by {new}"),
-    "size": ("make {the} {new}", "{the} should be {new}"),
-    "texture": ("make {the} {new}", "{the} should be {new}"),
+SENTENCES = {  # orders, all of them: so any two can be joined by "and"
+    "colour": ("make {the} {new}", "paint {the} {new}", "let {the} be {new}"),
+    "shape": ("turn {the} into {new}", "change {the} into {new}"),
+    "size": ("make {the} {new}", "let {the} be {new}"),
+    "texture": ("make {the} {new}", "let {the} be {new}"),
     "add": ("add {new}", "put {new}"),
-    "remove": ("remove {the}", "take {the} away", "without {the}"),
+    "remove": ("remove {the}", "take {the} away", "leave out {the}"),
     "place": ("move {the} {new}", "put {the} {new}"),
-    "background": ("put everything {new}", "the same {new}"),
+    "background": ("put everything {new}", "show everything {new}"),
 }
-TARGETS = {  # of a move, for each place
-    place: tuple(
-        words.replace("in the", "into the").replace("at the", "to the").replace(
-            "on the", "to the"
-        )
-        for words in PLACE_WORDS[place]
-    )
-    for place in PLACE_WORDS
+SPOTS = {  # not "to the left", which could also be said of the top left corner
+    ("top", "left"): ("top left corner", "upper left corner"),
+    ("top", "middle"): ("top middle", "middle of the upper edge"),
+    ("top", "right"): ("top right corner", "upper right corner"),
+    ("middle", "left"): ("middle left", "middle of the left edge"),
+    ("middle", "middle"): ("centre", "middle"),
+    ("middle", "right"): ("middle right", "middle of the right edge"),
+    ("bottom", "left"): ("bottom left corner", "lower left corner"),
+    ("bottom", "middle"): ("bottom middle", "middle of the lower edge"),
+    ("bottom", "right"): ("bottom right corner", "lower right corner"),
 }
 WORDS = {
+    "shape": SHAPE_WORDS,
     "colour": COLOUR_WORDS,
     "size": SIZE_WORDS,
     "texture": TEXTURE_WORDS,
     "background": BACKGROUND_WORDS,
-    "place": TARGETS,
+    "place": SPOTS,
 }
 NAMES = (  # what a thing is called by, the shortest first
     ("shape",),
@@ -58,59 +60,58 @@ NAMES = (  # what a thing is called by, the shortest first
 def wish(reference: Version, target: Version, random: Random) -> str:
     """The changes from one scene to another of its family, in words.
 
+    The same state of `random` gives the same words.
+
     Returns:
-        A sentence; empty where a thing cannot be told from another.
+        Orders joined by "and"; empty where a thing cannot be told from another, or
+        nothing changes.
     """
-    parts = []
-    for change in changes(reference, target):
-        parts.append(_said(change, reference, random))
-    if not all(parts):
-        return ""
-    random.shuffle(parts)
-    return " and ".join(parts)
-
-
-def _said(change: Change, reference: Version, random: Random) -> str:
-    sentence = random.choice(SENTENCES[change.kind])
-    the = ""
-    if change.number >= 0 and change.kind != "add":
-        the = _name(change.number, reference, random)
-        if not the:
-            return ""
-    return sentence.format(the=the, new=_new(change, random))
+    found = changes(reference, target)
+    random.shuffle(found)
+    orders, last = [], None
+    for change in found:
+        the = ""
+        if change.number in dict(reference.things):
+            again = change.number == last
+            the = "it" if again else _name(change.number, reference, target, random)
+            if not the:
+                return ""
+        sentence = random.choice(SENTENCES[change.kind])
+        orders.append(sentence.format(the=the, new=_new(change, random)))
+        last = change.number
+    return " and ".join(orders)
 
 
 def _new(change: Change, random: Random) -> str:
-    if change.kind == "remove":
+    kind, value = change.kind, change.value
+    if kind == "remove":
         return ""
-    if change.kind == "add":
-        thing = change.value
-        names = ("size", "texture", "colour", "shape")
-        return (
-            f"{_article(_words(thing, names, random))} "
-            f"{random.choice(PLACE_WORDS[thing.place])}"
-        )
-    if change.kind == "shape":
-        return _article(random.choice(SHAPE_WORDS[change.value]))
-    return random.choice(WORDS[change.kind][change.value])
+    if kind == "add":
+        thing = _article(_words(value, NAMES[-1], random))
+        return f"{thing} in the {random.choice(SPOTS[value.place])}"
+    word = random.choice(WORDS[kind][value])
+    if kind == "shape":
+        return _article(word)
+    return f"into the {word}" if kind == "place" else word
 
 
-def _name(number: int, version: Version, random: Random) -> str:
-    """A thing's name, by which it can be told from the others; empty if none can."""
-    things = dict(version.things)
-    thing = things.pop(number)
+def _name(number: int, reference: Version, target: Version, random: Random) -> str:
+    """A thing's name, by which it can be told from the others; empty if none can.
+
+    Also from those of the target: "turn the star into a circle and remove the circle"
+    would leave open which one.
+    """
+    thing = dict(reference.things)[number]
+    others = [o for n, o in (*reference.things, *target.things) if n != number]
     for names in NAMES:
         values = [getattr(thing, name) for name in names]
-        if all(
-            [getattr(o, name) for name in names] != values for o in things.values()
-        ):
+        if all([getattr(other, name) for name in names] != values for other in others):
             return f"the {_words(thing, names, random)}"
     return ""
 
 
 def _words(thing: SceneObject, names: tuple[str, ...], random: Random) -> str:
-    tables = WORDS | {"shape": SHAPE_WORDS}
-    return " ".join(random.choice(tables[name][getattr(thing, name)]) for name in names)
+    return " ".join(random.choice(WORDS[name][getattr(thing, name)]) for name in names)
 
 
 def _article(words: str) -> str:

@@ -3,17 +3,13 @@
 The pictures are drawn on first use. Scenes, captions and split depend on `seed` alone.
 """
 
-import io
-import json
-import os
-import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import pandas as pd
-from PIL import Image
 
+from twinlens.data.drawing_folder import DrawingFolder, Plan, picture_file
 from twinlens.data.scene_captions import captions_of as captions_of
 from twinlens.data.scene_drawing import draw_scene as draw_scene
 from twinlens.data.scene_layout import Scene as Scene
@@ -21,15 +17,9 @@ from twinlens.data.scene_layout import SceneObject as SceneObject
 from twinlens.data.scene_layout import sample_scene as sample_scene
 from twinlens.data.scene_layout import sample_scenes as sample_scenes
 from twinlens.errors import InputError
-from twinlens.progress import Progress
 
-TABLE, STARTED, COMPLETE = "captions.csv", "started.json", "complete.json"
+TABLE = "captions.csv"
 VAL_SHARE, TEST_SHARE = 2 / 15, 1 / 5  # 400 and 600 of 3,000
-JPEG = {"quality": 92, "subsampling": 0}  # without subsampling edges keep their colour
-_OURS = re.compile(
-    r"images|(images/)?\.\S+\.partial|images/scene_\d{5,}\.jpg"
-    rf"|{re.escape(TABLE)}|{re.escape(STARTED)}|{re.escape(COMPLETE)}"
-)
 
 
 @dataclass(frozen=True)
@@ -67,9 +57,13 @@ def read_scenes(
             number is too small.
     """
     path, drawing = Path(path), Drawing(num_scenes, image_size, seed)
-    _check(drawing)
-    if _read_json(path / COMPLETE) != asdict(drawing):
-        _draw(path, drawing)
+    if num_scenes < 15:
+        raise InputError(
+            f"num_scenes is {num_scenes}, but train, val and test need 15 or more. "
+            "Ask for at least 15 scenes; the default is 3000."
+        )
+    folder = DrawingFolder(path, "drawn scenes", r"scene_\d{5,}", (TABLE,))
+    folder.fill(drawing, lambda: _plan(drawing))
     table = pd.read_csv(path / TABLE)
     table["image_path"] = [str(path / file) for file in table["image_path"]]
     return table
@@ -83,10 +77,10 @@ def scene_table(scenes: list[Scene], seed: int) -> pd.DataFrame:
     splits = ["train"] * num_train + ["val"] * num_val + ["test"] * num_test
     rows = []
     for number, (scene, split) in enumerate(zip(scenes, splits, strict=True), start=1):
-        name = f"scene_{number:05d}"
+        name = _name(number)
         random = Random(f"{seed} {number}")
         for caption in captions_of(scene, random):
-            first = {"image_id": name, "image_path": f"images/{name}.jpg"}
+            first = {"image_id": name, "image_path": picture_file(name)}
             rows.append(first | {"caption": caption, "split": split} | _facts(scene))
     return pd.DataFrame(rows)
 
@@ -104,79 +98,11 @@ def _facts(scene: Scene) -> dict[str, str | int]:
     }
 
 
-def _check(drawing: Drawing) -> None:
-    if drawing.num_scenes < 15:
-        raise InputError(
-            f"num_scenes is {drawing.num_scenes}, but train, val and test need 15 or "
-            "more. Ask for at least 15 scenes; the default is 3000."
-        )
-    if drawing.image_size < 32:
-        raise InputError(
-            f"image_size is {drawing.image_size} pixels, but textures need 32 or more. "
-            "Ask for at least 32; the default is 128."
-        )
-
-
-def _draw(path: Path, drawing: Drawing) -> None:
-    """Draws what is missing; the marker that all is there is written last."""
-    _refuse_foreign_files(path)
-    (path / "images").mkdir(parents=True, exist_ok=True)
-    if _read_json(path / STARTED) != asdict(drawing):
-        _remove_drawing(path)
-        _write(path / STARTED, json.dumps(asdict(drawing), indent=1).encode())
+def _plan(drawing: Drawing) -> Plan:
     scenes = sample_scenes(drawing.num_scenes, drawing.seed)
-    with Progress("drawing scenes", len(scenes), "scenes") as progress:
-        for number, scene in enumerate(scenes, start=1):
-            file = path / "images" / f"scene_{number:05d}.jpg"
-            if not file.exists():
-                _save(draw_scene(scene, drawing.image_size), file)
-            progress.advance()
-    table = scene_table(scenes, drawing.seed)
-    _write(path / TABLE, table.to_csv(index=False, lineterminator="\n").encode())
-    _write(path / COMPLETE, json.dumps(asdict(drawing), indent=1).encode())
+    named = {_name(number): scene for number, scene in enumerate(scenes, start=1)}
+    return Plan(named, {TABLE: scene_table(scenes, drawing.seed)})
 
 
-def _refuse_foreign_files(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise InputError(
-            f"{path} is a file, but scenes need a folder. Name another one."
-        )
-    found = [*path.glob("*"), *(path / "images").glob("*")]
-    names = sorted(str(file.relative_to(path)).replace(os.sep, "/") for file in found)
-    foreign = [name for name in names if not _OURS.fullmatch(name)]
-    if names and STARTED not in names and not foreign:
-        foreign = names
-    if foreign:
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
-        raise InputError(
-            f"{path} holds files that are not of the drawn scenes: "
-            f"{', '.join(foreign[:3])}{more}. Scenes are drawn into a folder of their "
-            "own: name an empty one, or move these files away."
-        )
-
-
-def _remove_drawing(path: Path) -> None:
-    for file in (path / COMPLETE, path / STARTED, path / TABLE):
-        file.unlink(missing_ok=True)
-    for file in (path / "images").iterdir():
-        file.unlink()
-
-
-def _save(picture: Image.Image, file: Path) -> None:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", **JPEG)
-    _write(file, buffer.getvalue())
-
-
-def _write(file: Path, contents: bytes) -> None:
-    """All of the file or nothing, also where the process ends in the middle."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    partial.write_bytes(contents)
-    partial.replace(file)
-
-
-def _read_json(file: Path) -> dict | None:
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
+def _name(number: int) -> str:
+    return f"scene_{number:05d}"

@@ -22,10 +22,20 @@ COLUMNS = ("reference_id", "target_id", "wish", "split", "category")
 VAL_SPLIT = "VAL split"  # named after VAL, Chen et al. 2020: pictures of queries only
 ALL = "all"  # the gallery of a source that names none, the category of one without
 
+
+def edited_scenes(path: Path, options: ReaderOptions) -> TripletSource:
+    """The built-in edited scenes, drawn into `path` on first use."""
+    from twinlens.data.edited_scenes import read_edited_scenes  # late: only it draws
+
+    options.accept("edited_scenes")
+    return read_edited_scenes(path)
+
+
 # A further reader is a function `(path, options) -> TripletSource` and a line here.
 TRIPLET_READERS: dict[str, Callable[[Path, ReaderOptions], TripletSource]] = {
     "fashioniq": fashioniq,
     "cirr": cirr,
+    "edited_scenes": edited_scenes,
 }
 
 
