@@ -220,7 +220,7 @@ def test_test_stays_the_same_with_fewer_families_of_train():
 def test_wishes_stay_what_they_were(whole):
     """A change of these needs another `Drawing.version`, or old folders mix in."""
     _, _, triplets = whole
-    expected = "make the plus sign yellow and remove the half moon"
+    expected = "put a small dotted rosy pentagon in the middle right"
     assert triplets["wish"][0] == expected
     assert triplets["wish"].iloc[-1] == "move the cross into the top left corner"
 
@@ -263,3 +263,10 @@ def test_bad_numbers_are_refused_before_anything_is_written(tmp_path, options, m
     with pytest.raises(InputError, match=message):
         read(tmp_path / "new", **options)
     assert not (tmp_path / "new").exists()
+
+
+def test_half_of_the_wishes_are_for_one_change(whole):
+    *_, triplets = whole
+    one = (triplets["changes"] == 1).groupby(triplets["split"]).mean()
+    assert one["test"] == pytest.approx(0.5, abs=0.06)
+    assert one["train"] > 0.4

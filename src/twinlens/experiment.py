@@ -145,7 +145,7 @@ class Experiment:
 
     def anew(self) -> "Experiment":
         """The same data, already read, with encoders of its own."""
-        other = Experiment(self.config)
+        other = type(self)(self.config)
         other.__dict__["data"] = self.data
         return other
 

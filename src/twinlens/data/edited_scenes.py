@@ -4,7 +4,7 @@ Pictures come in families: a scene, and others that are a change or two away fro
 The pictures are drawn on first use. Everything depends on `seed` alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -147,17 +147,32 @@ def _triplets(
     pairs = list(permutations(members, 2))
     random.shuffle(pairs)
     found: list[tuple[str, str, str, int, str]] = []
-    for reference, target in pairs:
+    for reference, target in _alternating(pairs, members):
         if len(found) == count:
             break
         done = changes(members[reference], members[target])
-        if len(done) > MOST_CHANGES:
-            continue
         text = wish(members[reference], members[target], random)
         if text:
             kind = "+".join(sorted(change.kind for change in done))
             found.append((reference, target, text, len(done), kind))
     return found
+
+
+def _alternating(
+    pairs: Iterable[tuple[str, str]], members: Mapping[str, Version]
+) -> list[tuple[str, str]]:
+    """Pairs with one change, two changes, one change … as long as there are some.
+
+    A wish for one change leaves open most of what the target looks like, one for two
+    changes less; without this, five in six would be for two.
+    """
+    of_size: dict[int, list] = {size: [] for size in range(1, MOST_CHANGES + 1)}
+    for reference, target in pairs:
+        size = len(changes(members[reference], members[target]))
+        if size <= MOST_CHANGES:
+            of_size[size].append((reference, target))
+    places = [(n, size) for size, each in of_size.items() for n in range(len(each))]
+    return [of_size[size][n] for n, size in sorted(places)]
 
 
 def _check(families: Mapping[str, Families]) -> None:

@@ -31,8 +31,8 @@ TWO_CHANGES = 0.5  # chance that a scene is two changes away from the first one
 TRIES = 200  # until a family is given up for having no further scene
 ATTRIBUTES = {"colour": COLOURS, "shape": SHAPES, "size": RADII, "texture": TEXTURES}
 KINDS = (  # of changes, as often as they stand here
-    *("colour", "colour", "shape", "shape", "texture", "size"),
-    *("add", "add", "remove", "remove", "place", "place", "background"),
+    *("colour", "colour", "shape", "shape", "texture", "texture", "size", "size"),
+    *("add", "remove", "remove", "place", "place", "background"),
 )
 
 
