@@ -222,7 +222,7 @@ def test_wishes_stay_what_they_were(whole):
     _, _, triplets = whole
     expected = "put a small dotted rosy pentagon in the middle right"
     assert triplets["wish"][0] == expected
-    assert triplets["wish"].iloc[-1] == "move the cross into the top left corner"
+    assert triplets["wish"].iloc[-1] == "turn the heart into a crescent"
 
 
 # === Bad inputs ===
