@@ -16,7 +16,11 @@ from twinlens.training.finetuning import FineTuning
 from twinlens.training.phase1 import EpochLog, load_heads
 from twinlens.training.replicas import Replicas
 
-SHARED = ("data.", "pair.", "image_encoder.", "text_encoder.", "head.")  # with phase 1
+SHARED = (  # with phase 1
+    *("data.", "pair.", "image_encoder.", "text_encoder.", "head."),
+    *("fusion.name", "fusion.hidden", "fusion.place", "fusion.attention"),
+    *("fusion.rounds", "fusion.combiner"),
+)
 
 
 def phase1_run(config: Config, source: str = "") -> Run:
