@@ -54,18 +54,18 @@ def near(one: Scene, other: Scene) -> bool:
 def test_there_are_as_many_pictures_and_triplets_as_announced(whole):
     _, pictures, triplets = whole
     assert dict(pictures["split"].value_counts()) == {
-        "train": 3200,
+        "train": 4800,
         "val": 480,
         "test": 2400,
     }
     assert dict(triplets["split"].value_counts()) == {
-        "train": 6000,
+        "train": 12000,
         "val": 200,
         "test": 600,
     }
     assert pictures["image_id"].is_unique
     families = triplets.groupby("family")
-    assert (families["split"].nunique() == 1).all() and len(families) == 448
+    assert (families["split"].nunique() == 1).all() and len(families) == 648
 
 
 def test_no_scene_is_there_twice_within_a_split_or_across(whole):
@@ -107,7 +107,7 @@ def test_in_training_a_picture_is_part_of_many_triplets(whole):
     _, _, triplets = whole
     train = triplets[triplets["split"] == "train"]
     parts = Counter(train["reference_id"]) + Counter(train["target_id"])
-    assert len(parts) > 3000 and 3 < sum(parts.values()) / 3200 < 4
+    assert len(parts) > 4500 and 4 < sum(parts.values()) / 4800 < 5.5
 
 
 def test_targets_have_more_near_misses_than_the_first_answers_hold(whole):
@@ -222,7 +222,10 @@ def test_wishes_stay_what_they_were(whole):
     _, _, triplets = whole
     expected = "put a small dotted rosy pentagon in the middle right"
     assert triplets["wish"][0] == expected
-    assert triplets["wish"].iloc[-1] == "turn the heart into a crescent"
+    assert triplets["wish"].iloc[-1] == (
+        "turn the black square into a crescent and put the pentagon into the top right "
+        "corner"
+    )
 
 
 # === Bad inputs ===

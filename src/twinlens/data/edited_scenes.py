@@ -42,8 +42,8 @@ class Families:
 
 FAMILIES = {
     # Each picture of eight is reference and target of several triplets, so that what
-    # tells them apart has to be learnt: 6,000 triplets of 3,200 pictures.
-    "train": Families(400, 8, 15),
+    # tells them apart has to be learnt: 12,000 triplets of 4,800 pictures.
+    "train": Families(600, 8, 20),
     # Ten answers cannot hold all neighbours among sixty, so that a picture that comes
     # near, without the wish, is not enough.
     "val": Families(8, 60, 25),
@@ -69,7 +69,7 @@ def read_edited_scenes(
 ) -> TripletSource:
     """The triplets of the edited scenes.
 
-    The first call draws the pictures into `path`, about fifteen seconds for 6,080;
+    The first call draws the pictures into `path`, about ten seconds for 7,680;
     after an interruption the next call draws what is missing. With other arguments
     than before they are drawn anew.
 
