@@ -163,8 +163,7 @@ class SearchIndex:
                 queries[start : start + BLOCK],
                 self.vectors,
                 self.model,
-                settings.text_weight,
-                titles_too=bool(settings.candidates),
+                settings,
             )
             parts.append(rank(encoded, self.vectors, settings, selection, exactly))
         return joined(parts)
