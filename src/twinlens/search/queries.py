@@ -17,7 +17,7 @@ class Query:
     """What is looked for: one of them, or text beside one of the others.
 
     Attributes:
-        text: what it should show.
+        text: what it should show; to a fusion beside a picture, what should change.
         image: file of a picture, or its bytes.
         item: id of an item of the index, which is not found itself.
     """
