@@ -87,7 +87,10 @@ def sweep_command(
 @stoppable
 def evaluate_command(
     run: Annotated[
-        str, typer.Argument(help="Run folder, or its name; with --label an index.")
+        str,
+        typer.Argument(
+            help="Run folder, or its name; with --label, --triplets an index."
+        ),
     ] = "",
     other: Annotated[
         str, typer.Argument(help="A second one: compare the two, paired.")
@@ -96,6 +99,12 @@ def evaluate_command(
     label: Annotated[
         str, typer.Option(help="Of an index: items alike in this attribute are right.")
     ] = "",
+    triplets: Annotated[
+        bool,
+        typer.Option(
+            "--triplets", help="Of an index of a run with a fusion: one and two stages."
+        ),
+    ] = False,
     zero_shot: Annotated[
         bool, typer.Option("--zero-shot", help="The pair of --config, as it comes.")
     ] = False,
@@ -109,15 +118,15 @@ def evaluate_command(
             "Name a run; or for a pair without training, give --zero-shot and the "
             "--config that names it."
         )
-    if label:
-        if config or set_ or zero_shot:
+    if label or triplets:
+        if config or set_ or zero_shot or (label and triplets):
             raise InputError(
-                "--label measures an index as it is; --config, --set and --zero-shot "
-                "do not go with it."
+                f"{'--label' if label else '--triplets'} measures an index as it is; "
+                "--config, --set, --zero-shot and the other of both do not go with it."
             )
-        from twinlens.index_commands import evaluate_index
-
-        evaluate_index([run, *([other] if other else [])], label, split or "test")
+        if triplets and other:
+            raise InputError("--triplets measures one index; name no second one.")
+        _evaluate_index([run, *([other] if other else [])], label, triplets, split)
         return
     from twinlens import commands
 
@@ -129,6 +138,15 @@ def evaluate_command(
         commands.compare_and_print(run, other, overrides)
     else:
         commands.evaluate_and_print(run, overrides)
+
+
+def _evaluate_index(paths: list[str], label: str, triplets: bool, split: str) -> None:
+    from twinlens import index_commands
+
+    if label:
+        index_commands.evaluate_index(paths, label, split or "test")
+    else:
+        index_commands.evaluate_triplets_of(paths[0], split or "test")
 
 
 @app.command("data")

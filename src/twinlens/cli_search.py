@@ -41,7 +41,8 @@ def index_command(
         str,
         typer.Option(
             metavar="LABEL",
-            help="Choose weights on the val split by precision of this attribute.",
+            help="Choose weights on the val split by precision of this attribute; "
+            "of a run with a fusion, `triplets`: the second stage, on train.",
         ),
     ] = "",
     set_: SetOption = None,
@@ -64,6 +65,8 @@ def index_command(
         index_commands.remove_items(folder, remove)
     elif near_duplicates is not None:
         index_commands.list_near_duplicates(folder, near_duplicates)
+    elif tune == "triplets":
+        index_commands.tune_second_stage(folder, run)
     elif tune:
         index_commands.tune_weights(folder, run, tune)
     elif add:

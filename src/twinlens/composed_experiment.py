@@ -16,6 +16,7 @@ from twinlens.data.triplets import (
     TripletData,
     load_triplets,
 )
+from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.errors import InputError
 from twinlens.experiment import Experiment
 from twinlens.features import Features, encode_images
@@ -174,11 +175,27 @@ class ComposedExperiment(Experiment):
             model: from now on frozen.
             split: no other pictures and wishes are encoded.
         """
+        return self.with_encoders(*self.encoders_of(model), self._triplets_of(split))
+
+    def with_encoders(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        triplets: pd.DataFrame | None = None,
+    ) -> "ComposedExperiment":
+        """The same data with other encoders.
+
+        Args:
+            image_encoder: frozen.
+            text_encoder: frozen.
+            triplets: no other pictures of triplets and wishes are encoded; all by
+                default.
+        """
         other = ComposedExperiment(self.config)
-        triplets = self._triplets_of(split)
+        triplets = self.data.triplets if triplets is None else triplets
         other.__dict__["data"] = replace(self.data, triplets=triplets)
-        encoders = self.encoders_of(model)
-        other.__dict__["image_encoder"], other.__dict__["text_encoder"] = encoders
+        other.__dict__["image_encoder"] = image_encoder
+        other.__dict__["text_encoder"] = text_encoder
         return other
 
     def _triplets_of(self, split: str) -> pd.DataFrame:

@@ -10,8 +10,11 @@ from twinlens.quiet import import_tensorflow
 
 import_tensorflow()
 
+from twinlens.composed_experiment import ComposedExperiment  # noqa: E402
 from twinlens.config import Config, override  # noqa: E402
+from twinlens.data.triplets import TRIPLET_READERS  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
+from twinlens.evaluation import compare  # noqa: E402
 from twinlens.experiment import Experiment  # noqa: E402
 from twinlens.index import VectorIndex, check_free, load, near_duplicates  # noqa: E402
 from twinlens.runs import open_run  # noqa: E402
@@ -20,14 +23,17 @@ from twinlens.search import (  # noqa: E402
     add_items,
     build_index,
     evaluate_labels,
+    evaluate_stages,
     group_scores,
     items_of,
+    items_of_triplets,
     labelled_items,
     open_model,
     pictures_in,
     tune,
+    tune_stages,
 )
-from twinlens.tables import console, say  # noqa: E402
+from twinlens.tables import console, print_comparison, print_metrics, say  # noqa: E402
 
 CHANGEABLE = ("data.", "index.", "search.")  # settings that are not the model's
 SHOWN_METRICS = (
@@ -120,6 +126,37 @@ def tune_weights(folder: Path, run: str, label: str) -> None:
         say(f"  {name} = {value}")
 
 
+def tune_second_stage(folder: Path, run: str) -> None:
+    """Chooses the second stage on the training triplets and keeps it in the index."""
+    index = SearchIndex.load(folder, run)
+    found = tune_stages(index)
+    chosen = {"candidates": found.candidates, "text_to_image": found.text_to_image}
+    index.vectors.note(search=index.vectors.info.get("search", {}) | chosen)
+    say(
+        f"{found.queries:,} triplets of train in {found.gallery:,} pictures: one stage "
+        f"finds {_recalls(found.before)}."
+    )
+    if not found.candidates:
+        say("No second stage finds more; the index keeps to one.")
+    else:
+        say(f"With a second stage {_recalls(found.after)}:")
+    for name, value in chosen.items():
+        say(f"  {name} = {value}")
+
+
+def _recalls(found: dict[int, float]) -> str:
+    parts = [f"{100 * value:.1f} % (R@{k})" for k, value in found.items()]
+    return " and ".join(parts)
+
+
+def evaluate_triplets_of(path: str, split: str) -> None:
+    """Prints how well composed queries are answered, in one stage and in two."""
+    found = evaluate_stages(SearchIndex.load(path), split)
+    for each in found:
+        print_metrics([each])
+    print_comparison(compare(*found), ("one stage", "two stages"), split)
+
+
 def evaluate_index(paths: list[str], label: str, split: str) -> None:
     """Prints, writes and draws how well items find others of their label."""
     indexes = [SearchIndex.load(path) for path in paths]
@@ -174,7 +211,12 @@ def _label_table(found: pd.DataFrame, title: str) -> Table:
 
 
 def _items(config, pictures: str, split: str) -> pd.DataFrame:
-    items = pictures_in(pictures) if pictures else items_of(Experiment(config).table)
+    if pictures:
+        items = pictures_in(pictures)
+    elif config.data.reader in TRIPLET_READERS:
+        items = items_of_triplets(ComposedExperiment(config).data)
+    else:
+        items = items_of(Experiment(config).table)
     if split:
         items = items[items["split"] == split].reset_index(drop=True)
         if not len(items):

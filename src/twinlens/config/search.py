@@ -40,6 +40,11 @@ class SearchSettings(Section):
     text_weight: float = setting(
         0.5, "of a query's text beside its picture", ge=0, le=1
     )
+    fusion: Literal["auto", "trained", "sum"] = setting(
+        "auto",
+        "a picture with a text: the run's trained fusion where it has one, or the "
+        "weighted sum",
+    )
     weights: dict[str, float] = setting(
         {}, "of an item's fields, by name; fields alike where empty"
     )

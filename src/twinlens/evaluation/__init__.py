@@ -4,6 +4,7 @@ from twinlens.evaluation.comparison import compare as compare
 from twinlens.evaluation.composed import COMPOSED as COMPOSED
 from twinlens.evaluation.composed import ComposedEmbedded as ComposedEmbedded
 from twinlens.evaluation.composed import measure_composed as measure_composed
+from twinlens.evaluation.composed import measure_ranks as measure_ranks
 from twinlens.evaluation.composed import protocol_line as protocol_line
 from twinlens.evaluation.measure import DIRECTIONS as DIRECTIONS
 from twinlens.evaluation.measure import evaluate as evaluate

@@ -117,6 +117,23 @@ def measure_composed(
     """
     _check(embedded, settings)
     ranks = _ranks(embedded, keeps_reference)
+    return measure_ranks(embedded, ranks, settings, protocol)
+
+
+def measure_ranks(
+    embedded: ComposedEmbedded,
+    ranks: pd.DataFrame,
+    settings: EvaluationSettings,
+    protocol: str,
+) -> Evaluation:
+    """An evaluation from ranks, as `measure_composed` finds them or another search.
+
+    Args:
+        embedded: the queries and galleries of a split.
+        ranks: one row per query; see `measure_composed`.
+        settings: the split's name, metrics, slices and intervals.
+        protocol: what the ranks depend on.
+    """
     values = metrics.composed_values(
         ranks["rank"].to_numpy(),
         ranks["gallery"].to_numpy(),

@@ -13,6 +13,8 @@ import pandas as pd
 from twinlens import index as vector_index
 from twinlens.config import DataSettings, IndexSettings
 from twinlens.data.readers.guess import is_image
+from twinlens.data.splits import SPLITS
+from twinlens.data.triplets import TripletData
 from twinlens.errors import InputError
 from twinlens.index.vector_index import BLOCK
 from twinlens.progress import Progress
@@ -54,6 +56,39 @@ def items_of(table: pd.DataFrame) -> pd.DataFrame:
     for name in items.columns[4:]:
         items[name] = as_numbers(items[name])
     return items
+
+
+def items_of_triplets(data: TripletData) -> pd.DataFrame:
+    """One item for each picture of triplets and their galleries.
+
+    A picture belongs to the split of its triplets, else to that of a gallery; to the
+    first of train, val and test where there are several, as to have been seen counts.
+
+    Returns:
+        `id`, `image_path`, `title` (empty: a wish says what changes, not what there
+        is) and `split`.
+    """
+    of_triplets = [
+        data.triplets[[column, "split"]].set_axis(["image_id", "split"], axis=1)
+        for column in ("reference_id", "target_id")
+    ]
+    of_galleries = [rows[["image_id", "split"]] for rows in data.galleries.values()]
+    order = {split: place for place, split in enumerate(SPLITS)}
+    found = pd.concat(
+        pd.concat(frames).sort_values("split", key=lambda c: c.map(order))
+        for frames in (of_triplets, of_galleries)
+        if frames
+    )
+    split = found.drop_duplicates("image_id").set_index("image_id")["split"]
+    pictures = data.pictures
+    return pd.DataFrame(
+        {
+            "id": pictures["image_id"],
+            "image_path": pictures["image_path"],
+            "title": "",
+            "split": pictures["image_id"].map(split),
+        }
+    )
 
 
 def as_numbers(column: pd.Series) -> pd.Series:
@@ -127,6 +162,7 @@ def build_index(
         "name": model.name,
         "digest": model.digest,
         "run": os.path.abspath(model.folder),
+        "fusion": model.fusion,
     }
     made = vector_index.create(partial, sizes, settings, said)
     made.info["search"] = search or {}

@@ -26,6 +26,12 @@ KINDS = (
     "title_feature:128 (reduced by principal components), tfidf, tfidf:128, "
     "attribute:NAME"
 )
+_WISHES = "its text head reads wishes, which say what should change, and no titles"
+NOT_FUSED = {  # fields that a run with a fusion has not, and why
+    "title": _WISHES,
+    "title_feature": _WISHES,
+    "image_feature": "its pictures are features of places, which are no one vector",
+}
 TFIDF_WORDS = 20_000  # the commonest
 TFIDF_DIM = 256  # numbers, where nothing else is said
 
@@ -81,11 +87,16 @@ class Fields:
         """Refuses fields that cannot be made, before anything is encoded.
 
         Raises:
-            InputError: of no kind, an attribute that is not there, or titles where
-                there are none.
+            InputError: of no kind, an attribute that is not there, titles where there
+                are none, or what a run with a fusion has not.
         """
         for name in names:
             kind, _, rest = name.partition(":")
+            if self.model.fusion and kind in NOT_FUSED:
+                raise InputError(
+                    f"index.fields has {name!r}, but {self.model.name} has a fusion: "
+                    f"{NOT_FUSED[kind]}. Take image, attribute:NAME or tfidf."
+                )
             counted = kind in ("image_feature", "title_feature", "tfidf")
             if kind == "attribute" and rest:
                 _check_attribute(self.items, rest)

@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from twinlens.composed import ComposedHeads
+from twinlens.composed_experiment import open_experiment
 from twinlens.config import CacheSettings
 from twinlens.data import images
 from twinlens.embed import Embedder
 from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.encoders.base import weights_digest
 from twinlens.errors import InputError
-from twinlens.experiment import Experiment
 from twinlens.features import Features, encode_images, encode_texts
 from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run, open_run
+from twinlens.search.composing import Composer
 from twinlens.training.phase2 import load_trained
 
 Picture = str | Path | bytes
@@ -35,7 +37,7 @@ class SearchModel:
         name: of the run.
         folder: of the run.
         image_encoder, text_encoder: frozen; fine-tuned ones after phase 2.
-        heads: trained.
+        heads: trained; with a fusion where the run has one.
         cache: where and how a collection's features are kept.
         average_views: whether a picture of a collection is the mean of its views.
     """
@@ -44,7 +46,7 @@ class SearchModel:
     folder: Path
     image_encoder: ImageEncoder
     text_encoder: TextEncoder
-    heads: Heads
+    heads: Heads | ComposedHeads
     cache: CacheSettings
     average_views: bool
 
@@ -57,31 +59,65 @@ class SearchModel:
             weights_digest(self.heads),
             images.PREPROCESSING_VERSION,
         ]
+        if isinstance(self.heads, ComposedHeads):  # of one weight each, they may agree
+            kind = self.heads.fusion
+            parts.append([type(kind).__name__, kind.settings])
         said = json.dumps(parts, sort_keys=True).encode()
         return hashlib.blake2b(said, digest_size=16).hexdigest()
 
     @property
     def embedding_dim(self) -> int:
         """Numbers of an embedding."""
-        return self.embed_text_features.embedding_dim
+        return self.embed_image_features.embedding_dim
+
+    @property
+    def fusion(self) -> str:
+        """Name of the trained fusion; empty of a run without one."""
+        has_one = isinstance(self.heads, ComposedHeads)
+        return self.heads.fusion.name if has_one else ""
 
     # === Queries ===
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """`(n, embedding_dim)` float32 unit vectors of texts.
 
+        With a fusion they are queries without a picture.
+
         Raises:
             InputError: a text has no words.
         """
+        features = self._text_features(texts)
+        if self.fusion:
+            return self.composer(None, features)
+        return self.embed_text_features(features, np.arange(len(features)))
+
+    def compose(self, images: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """Queries of pictures and as many texts that say what should change.
+
+        Args:
+            images: `(n, *shape)` of `image_features`.
+            texts: of the same length.
+
+        Returns:
+            `(n, embedding_dim)` float32 unit vectors.
+
+        Raises:
+            InputError: the run has no fusion, or a text has no words.
+        """
+        if not self.fusion:
+            raise InputError(no_fusion(self.name))
+        return self.composer(images, self._text_features(texts))
+
+    def _text_features(self, texts: Sequence[str]) -> np.ndarray:
         empty = [number for number, text in enumerate(texts) if not text.strip()]
         if empty:
             raise InputError(
                 f"Query text {empty[0] + 1} of {len(texts)} is empty. Say what the "
                 "picture shows."
             )
-        lengths, found = self._text_function(tf.constant(list(texts)))
+        lengths, features = self._text_function(tf.constant(list(texts)))
         self._warn_of_long(texts, lengths.numpy())
-        return found.numpy()
+        return features.numpy()
 
     def _warn_of_long(self, texts: Sequence[str], lengths: np.ndarray) -> None:
         limit = self.text_encoder.description.get("sequence_length") or 0
@@ -90,21 +126,26 @@ class SearchModel:
                 warnings.warn(
                     f"The query has {len(text.split()):,} words, but the text encoder "
                     f"reads {limit} tokens only; what follows does not count.",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
 
     @cached_property
     def _text_function(self):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-        def embed(texts):
+        def encode(texts):
             tokens = self.text_encoder.tokenize(texts)
             feature = self.text_encoder.model(self.text_encoder.pack(tokens))
-            return tokens.row_lengths(), self.heads.text_head(feature)
+            return tokens.row_lengths(), feature
 
-        return embed
+        return encode
+
+    @cached_property
+    def composer(self) -> Composer:
+        """Features of pictures and texts to queries, of a run with a fusion."""
+        return Composer(self.heads, self.image_encoder, self.text_encoder)
 
     def image_features(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """`(n, feature_dim)` float32 of picture files, or of their bytes.
+        """`(n, *shape)` float32 features of picture files, or of their bytes.
 
         Raises:
             BrokenImageError: one is no picture.
@@ -156,7 +197,7 @@ class SearchModel:
     @cached_property
     def embed_image_features(self) -> Embedder:
         """Picture features to embeddings, in blocks."""
-        return Embedder(self.heads.image_head, self.image_encoder.feature_dim)
+        return Embedder(self.heads.image_head, self.image_encoder.feature_shape)
 
     @cached_property
     def embed_text_features(self) -> Embedder:
@@ -174,7 +215,7 @@ def open_model(run: str | Path | Run) -> SearchModel:
         InputError: there is no such run, or its training is not over.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    experiment, trained = Experiment(run.config), load_trained(run)
+    experiment, trained = open_experiment(run.config), load_trained(run)
     if isinstance(trained, DualEncoder):
         image_encoder, text_encoder = experiment.encoders_of(trained)
         heads = trained.heads
@@ -183,6 +224,7 @@ def open_model(run: str | Path | Run) -> SearchModel:
         image_encoder, text_encoder = experiment.image_encoder, experiment.text_encoder
         heads = trained
     config = run.config
+    averaged = config.evaluation.average_views and config.cache.views > 1
     return SearchModel(
         run.name,
         run.folder,
@@ -190,5 +232,15 @@ def open_model(run: str | Path | Run) -> SearchModel:
         text_encoder,
         heads,
         config.cache,
-        config.evaluation.average_views and config.cache.views > 1,
+        averaged and not isinstance(heads, ComposedHeads),  # as they are measured
+    )
+
+
+def no_fusion(run: str) -> str:
+    """Why a picture and a text of a run cannot become one query, and what to do."""
+    return (
+        f"The run {run} has no fusion: it was trained on pictures and their captions. "
+        "Leave search.fusion at 'auto' for the weighted sum of picture and text; or "
+        "train a run on triplets, for example with `train --phase 1 --set "
+        "data.reader=edited_scenes --set fusion.name=attention`, and index with it."
     )

@@ -99,7 +99,7 @@ class SearchIndex:
         """The best items for one query.
 
         Args:
-            text: what it should show.
+            text: what it should show; to a fusion beside a picture, what should change.
             image: file of a picture, or its bytes.
             item: id of an item, instead of a picture; it is not found itself.
             k: answers.
@@ -163,8 +163,7 @@ class SearchIndex:
                 queries[start : start + BLOCK],
                 self.vectors,
                 self.model,
-                settings.text_weight,
-                titles_too=bool(settings.candidates),
+                settings,
             )
             parts.append(rank(encoded, self.vectors, settings, selection, exactly))
         return joined(parts)
