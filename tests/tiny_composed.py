@@ -58,7 +58,7 @@ def _write(path: Path, contents: list) -> None:
 
 
 def composed_settings(data: Path, folder: Path) -> list[str]:
-    """Overrides: this data, the smallest encoders and an attention over their tokens."""
+    """Overrides: this data, the smallest encoders, attention over their tokens."""
     return [
         *tiny_settings(data, folder),
         "name=composed",
