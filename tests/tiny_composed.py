@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tiny import tiny_settings, train
+from tiny import tiny_settings, train, without_xla
 
 from twinlens.data.edited_scenes import Families, read_edited_scenes
 from twinlens.data.readers.fashioniq import CATEGORIES
@@ -94,7 +94,8 @@ def composed_home(tmp_path_factory):
 @pytest.fixture(scope="session")
 def composed(composed_home):
     """The folder of a run of phase 1, what it said, and its evaluation."""
-    said = train(composed_home.settings, report=True)
+    with without_xla():
+        said = train(composed_home.settings, report=True)
     assert said.code == 0, said.err
     folder = composed_home.folder / "runs" / "composed-phase1"
     evaluation = json.loads((folder / "evaluation.json").read_text("utf-8"))
