@@ -17,6 +17,8 @@ from searching import items as items  # noqa: E402
 from searching import model as model  # noqa: E402
 from tiny import home as home  # noqa: E402
 from tiny import trained as trained  # noqa: E402
+from tiny_composed import composed as composed  # noqa: E402
+from tiny_composed import composed_home as composed_home  # noqa: E402
 
 SHARED = Path(os.environ.get("TWINLENS_SHARED", Path(__file__).parents[2] / "shared"))
 

@@ -4,7 +4,6 @@ Compiling takes most of the time: trainings that several tests need are shared, 
 what XLA cannot change is tested without it.
 """
 
-import contextlib
 import dataclasses
 import functools
 
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from tiny import without_xla
 
 from twinlens.config import Config, override
 from twinlens.errors import InputError
@@ -60,17 +60,6 @@ def settings(*overrides):
         "phase1.learning_rate=0.01",
     ]
     return override(Config(), [*small, *overrides])
-
-
-@contextlib.contextmanager
-def without_xla():
-    """Inside, a training is ready two seconds sooner."""
-    function = tf.function
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            tf, "function", lambda f, jit_compile=None, **more: function(f, **more)
-        )
-        yield
 
 
 def plainly_trained(*arguments, **more):

@@ -59,6 +59,21 @@ def _no_report(run, *_):
     return run.folder / "report.html"
 
 
+@contextlib.contextmanager
+def without_xla():
+    """Inside, a training is ready two seconds sooner."""
+    import tensorflow as tf
+
+    function = tf.function
+
+    def plain(*arguments, jit_compile=None, **more):
+        return function(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf, "function", plain)
+        yield
+
+
 # === One training, shared by all tests ===
 
 

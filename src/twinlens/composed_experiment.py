@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from twinlens.config import Config
+from twinlens.data.readers import READERS
+from twinlens.data.table import reader_named
 from twinlens.data.triplets import (
     ALL,
     ORIGINAL_SPLIT,
@@ -123,9 +125,7 @@ class ComposedExperiment(Experiment):
             self.images_of(split, kind),
             self.texts,
             (self.image_encoder.feature_shape, self.texts.values.shape[1:]),
-            {c: self.data.gallery(kind, split, c) for c in table["category"].unique()}
-            if kind
-            else {},
+            self._galleries(table, split, kind),
             self.config.fusion.together if split == "train" else "",
             self.data.keeps_reference,
         )
@@ -142,15 +142,10 @@ class ComposedExperiment(Experiment):
         features = self.images_of(split, kind)
         good = features.ids[features.errors == ""]
         table = self._triplets_of(split)
-        galleries = (
-            {c: self.data.gallery(kind, split, c) for c in table["category"].unique()}
-            if kind
-            else {}
-        )
         return raw_triplets(
             table,
             {each: self.paths[each] for each in good},
-            galleries,
+            self._galleries(table, split, kind),
             self.config.fusion.together if split == "train" else "",
             self.data.keeps_reference,
         )
@@ -209,6 +204,13 @@ class ComposedExperiment(Experiment):
             )
         return found
 
+    def _galleries(
+        self, table: pd.DataFrame, split: str, kind: str
+    ) -> dict[str, np.ndarray]:
+        """By category of some triplets, ids of the pictures they search; or none."""
+        categories = table["category"].unique() if kind else []
+        return {each: self.data.gallery(kind, split, each) for each in categories}
+
     def _kind(self, wanted: str) -> str:
         """The name of a gallery that the data has."""
         return ALL if ALL in self.data.galleries else GALLERIES[wanted]
@@ -241,9 +243,11 @@ def open_experiment(config: Config) -> Experiment:
     """The experiment that the settings describe: of pairs, or of triplets.
 
     Raises:
-        InputError: a fusion without triplets, or triplets without a fusion.
+        InputError: a fusion without triplets, triplets without a fusion, or an
+            unknown reader.
     """
     reader, name = config.data.reader, config.fusion.name
+    reader_named(reader, READERS | TRIPLET_READERS)
     if (reader in TRIPLET_READERS) == bool(name):
         return ComposedExperiment(config) if name else Experiment(config)
     if name:

@@ -14,6 +14,7 @@ from twinlens.config import Config, DataSettings  # noqa: E402
 from twinlens.data.broken import find_broken  # noqa: E402
 from twinlens.data.table import CaptionData, problem_counts  # noqa: E402
 from twinlens.data.triplets import TRIPLET_READERS, TripletData  # noqa: E402
+from twinlens.errors import InputError  # noqa: E402
 from twinlens.experiment import Experiment  # noqa: E402
 from twinlens.tables import console, say  # noqa: E402
 from twinlens.training.diagnosis import check_captions  # noqa: E402
@@ -25,6 +26,11 @@ def check_data(settings: DataSettings, check_images: bool, grid: Path | None) ->
     """Reads a data set and says what is in it and what is wrong with it."""
     config = Config(data=settings)
     if settings.reader in TRIPLET_READERS:
+        if grid is not None:
+            raise InputError(
+                f"--grid draws pictures with captions, but the reader "
+                f"{settings.reader!r} gives triplets. Leave --grid away."
+            )
         data = ComposedExperiment(config).data
         say_data(data)
         _print_categories(data)

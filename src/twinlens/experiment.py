@@ -7,6 +7,7 @@ import pandas as pd
 
 from twinlens.config import Config
 from twinlens.data.table import CaptionData, load
+from twinlens.data.triplets import TRIPLET_READERS
 from twinlens.encoders import ImageEncoder, TextEncoder, image_encoder, text_encoder
 from twinlens.encoders.base import weights_digest
 from twinlens.encoders.random_text import RandomSize
@@ -36,8 +37,18 @@ class Experiment:
 
     @cached_property
     def data(self) -> CaptionData:
-        """The caption table and what was wrong with it."""
+        """The caption table and what was wrong with it.
+
+        Raises:
+            InputError: the reader gives triplets, or the source cannot be read.
+        """
         settings = self.config.data
+        if settings.reader in TRIPLET_READERS:
+            raise InputError(
+                f"The reader {settings.reader!r} gives triplets of a reference, a "
+                "wish and a target; this needs pictures with captions. Set "
+                "data.reader to one that gives these, for example table."
+            )
         return load(
             settings.reader,
             settings.path,

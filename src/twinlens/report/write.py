@@ -65,7 +65,7 @@ def attention_examples(
     """What the fusion of a run looks at, for some queries of a split drawn by lot.
 
     Returns:
-        None where the fusion has no attention, or the encoders give one vector.
+        None of them where the fusion has no attention, or texts are one vector.
     """
     trained, seen = load_trained(run), experiment
     heads = trained

@@ -220,7 +220,9 @@ class FineTuner:
             tape.watch([images, texts])
             loss = self._head_loss(images, texts, ids)
         weights = [w.value for w in self._of_heads]
-        of_heads, of_images, of_texts = tape.gradient(loss, [weights, images, texts])
+        zero = tf.UnconnectedGradients.ZERO  # a fusion may leave one side out
+        sources = [weights, images, texts]
+        of_heads, of_images, of_texts = tape.gradient(loss, sources, None, zero)
         return loss, of_heads, of_images, of_texts
 
     def _through_towers(self, pixels, tokens, of_images, of_texts):

@@ -101,7 +101,8 @@ class HeadTrainer:
         with tf.GradientTape() as tape:
             loss = self.heads.training_loss(self.loss, features, ids)
         weights = self.heads.trainable_variables
-        gradients = tape.gradient(loss, [weight.value for weight in weights])
+        zero = tf.UnconnectedGradients.ZERO  # a fusion may leave one side out
+        gradients = tape.gradient(loss, [w.value for w in weights], None, zero)
         self.optimizer.apply(gradients, weights)
         for average, weight in zip(self.averages, weights, strict=False):
             average.assign_add((1 - self.ema_decay) * (weight.value - average))

@@ -16,11 +16,9 @@ from twinlens.training.finetuning import FineTuning
 from twinlens.training.phase1 import EpochLog, load_heads
 from twinlens.training.replicas import Replicas
 
-SHARED = (  # with phase 1
-    *("data.", "pair.", "image_encoder.", "text_encoder.", "head."),
-    *("fusion.name", "fusion.hidden", "fusion.place", "fusion.attention"),
-    *("fusion.rounds", "fusion.combiner"),
-)
+# With phase 1: what the heads were made of. How batches are filled may change.
+SHARED = ("data.", "pair.", "image_encoder.", "text_encoder.", "head.", "fusion.")
+OWN = ("fusion.together", "fusion.together_count")
 
 
 def phase1_run(config: Config, source: str = "") -> Run:
@@ -45,7 +43,9 @@ def phase1_run(config: Config, source: str = "") -> Run:
             f"{run.folder} is no phase-1 run (it has no {run.heads_path.name}). "
             "Name one with --from."
         )
-    changed = changes(run, config, lambda name: name.startswith(SHARED))
+    changed = changes(
+        run, config, lambda name: name.startswith(SHARED) and name not in OWN
+    )
     if changed:
         raise InputError(
             f"{run.folder} was trained with other settings, so its heads do not fit:\n"

@@ -109,6 +109,8 @@ def triplet_features(
 def group_numbers(table: pd.DataFrame, together: str) -> np.ndarray:
     """`(triplets,)` numbers, equal where an attribute is; all different without one.
 
+    A triplet whose attribute is missing stands alone.
+
     Raises:
         InputError: the table has no such attribute.
     """
@@ -119,7 +121,8 @@ def group_numbers(table: pd.DataFrame, together: str) -> np.ndarray:
             f"fusion.together is {together!r}, which is no column of these triplets. "
             f"There are {', '.join(table.columns)}."
         )
-    return pd.factorize(table[together])[0]
+    numbers = pd.factorize(table[together])[0]
+    return np.where(numbers < 0, len(table) + np.arange(len(table)), numbers)
 
 
 @dataclass(frozen=True)
