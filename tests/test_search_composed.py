@@ -114,7 +114,7 @@ def test_the_second_stage_goes_by_the_wish_alone(composed, index, path):
     check(found, index, text, of="text_to_image")
     check(found, index, direct(composed.model, path, WISH), of="joint")
     silent = index.search(item=index.vectors.items["id"].iloc[0], **settings)
-    assert silent["text_to_image"].isna().all()  # no title speaks for an item
+    assert silent["text_to_image"].isna().all()  # nothing was said
 
 
 # === The model and its fields ===
@@ -154,6 +154,8 @@ def test_attributes_and_words_stand_beside_the_fused_picture(composed, index, tm
     made = build_index(composed.model, items, tmp_path / "index", fields)
     found = made.search(WISH, item=items["id"].iloc[0], k=5)
     assert len(found) == 5
+    silent = made.search(item=items["id"].iloc[0], candidates=4)
+    assert silent["text_to_image"].isna().all()  # a title is no wish
     alike = made.search(WISH, item=items["id"].iloc[0], weights={"attribute:kind": 1})
     assert alike["id"].iloc[0] == items["id"].iloc[1]
 
