@@ -154,6 +154,7 @@ def test_the_report_of_a_fusion_without_attention_has_none(composed_home, compos
     assert 'id="attention"' not in page.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_one_vector_of_each_encoder_trains_too(composed_home, composed):
     """Any pair of encoders: mean-pooled pictures, TF-IDF texts."""
     settings = [
