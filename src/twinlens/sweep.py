@@ -74,6 +74,7 @@ def combinations(
         InputError: a setting or metric that is not known.
     """
     base = path.parent / sweep.base if sweep.base else None
+    _refuse_of_axes(sweep, overrides)
     for values in itertools.product(*(axis.items() for axis in sweep.axes.values())):
         chosen = [label for label, _ in values]
         labels = dict(zip(sweep.axes, chosen, strict=True))
@@ -84,6 +85,18 @@ def combinations(
         config = load_config(base, named)
         _check_metrics(sweep.metrics, config)
         yield labels, config
+
+
+def _refuse_of_axes(sweep: Sweep, overrides: list[str]) -> None:
+    """An override of what an axis varies would make its rows alike."""
+    given = {each.partition("=")[0].strip() for each in overrides}
+    for axis, values in sweep.axes.items():
+        own = {o.partition("=")[0].strip() for each in values.values() for o in each}
+        if given & own:
+            raise InputError(
+                f"--set {min(given & own)} would win over the axis {axis!r}, whose "
+                "rows differ in it. Leave it away, or change the sweep file."
+            )
 
 
 def _check_metrics(wanted: tuple[str, ...], config: Config) -> None:

@@ -19,7 +19,9 @@ class FusionSettings(Section):
         48, "attention: numbers in which places and words are compared", ge=1
     )
     rounds: int = setting(1, "attention: of looks at places and words", ge=1)
-    combiner_dim: int = setting(512, "combiner: width of its network", ge=1)
+    combiner_dim: int = setting(
+        512, "combiner: width of its network, whose dropout is 0.5", ge=1
+    )
     drop_image: float = setting(
         0.1,
         "of queries in training that lose their picture: text alone works",

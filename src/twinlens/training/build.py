@@ -100,7 +100,7 @@ def build_composed_heads(
         WordHead(seed=2 * seed + 1, name="text_head", **tokens),
         make_fusion(own.name, seed=seed, name=own.name, **settings.get(own.name, {})),
         Similarity(loss.temperature, name="similarity"),
-        own.drop_image,
+        0.0 if own.name == "image" else own.drop_image,  # else nothing would be asked
         seed,
         name="heads",
     )

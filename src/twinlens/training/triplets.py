@@ -11,7 +11,7 @@ from twinlens.errors import InputError
 from twinlens.features import Features
 
 STATISTICS_TOKENS = 65_536  # a sample this large fixes mean and deviation to 0.4 %
-PICTURE_STEP = 8  # a batch's pictures are filled up to a multiple: few compilations
+PICTURE_STEPS = 16  # widths that a batch's pictures are filled up to: few compilations
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,8 @@ def triplet_order(
         np.unique([triplets.references[each], triplets.targets[each]]) for each in order
     ]
     most = max(map(len, shown))
-    size = min(-(-most // PICTURE_STEP) * PICTURE_STEP, 2 * batch_size)
+    step = max(1, 2 * batch_size // PICTURE_STEPS)
+    size = min(-(-most // step) * step, 2 * batch_size)
     pictures = np.stack(
         [np.pad(x, (0, size - len(x)), constant_values=x[0]) for x in shown]
     )
