@@ -136,6 +136,7 @@ def test_evaluate_measures_again_and_in_the_gallery_of_queries(composed):
     assert max(sizes) <= 4
 
 
+@pytest.mark.slow
 def test_two_fusions_are_compared_on_the_same_queries(composed_home, composed):
     said = train([*composed_home.settings, "name=plain", "fusion.name=sum"])
     assert said.code == 0, said.err
@@ -146,6 +147,7 @@ def test_two_fusions_are_compared_on_the_same_queries(composed_home, composed):
     assert "recall@10" in said.out and "randomisation test" in said.out
 
 
+@pytest.mark.slow
 def test_the_report_of_a_fusion_without_attention_has_none(composed_home, composed):
     text = "fusion.name=text"
     said = train([*composed_home.settings, "name=text", text], report=True)

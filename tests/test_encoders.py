@@ -78,6 +78,7 @@ def test_pooling_is_in_float32_whatever_the_network_computes_in():
 # === Random weights, taps ===
 
 
+@pytest.mark.slow
 def test_random_weights_come_from_the_seed(pixels):
     once, other = encoder(layer="mixed0"), encoder(layer="mixed0", seed=1)
     again = encoder.__wrapped__(layer="mixed0")  # built anew

@@ -149,6 +149,7 @@ def test_a_broken_picture_is_told_from_a_failure_of_the_segmentation(tmp_path):
         load()
 
 
+@pytest.mark.slow
 def test_all_views_in_the_cache_are_of_cut_out_pictures(tmp_path):
     (path,) = draw(tmp_path / "pictures", 1).values()
     encoder = replace(small_encoder(), segment=LeftAway())
@@ -198,6 +199,7 @@ def test_the_key_names_the_segmentation_where_there_is_one():
 # === Commands ===
 
 
+@pytest.mark.slow
 def test_phase_1_trains_on_cut_out_pictures(home, tmp_path):
     more = [f"runs={tmp_path}", "phase1.epochs=1", "image_encoder.segment=grabcut"]
     said = train([*home.settings, *more])

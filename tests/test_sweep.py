@@ -102,6 +102,8 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, text, message):
 def test_an_override_of_an_axis_is_refused(tmp_path):
     path = tmp_path / "sweep.toml"
     path.write_text('[axes.heads]\nwide = ["head.hidden_dim=64"]\nplain = []\n')
-    with pytest.raises(InputError, match="head.hidden_dim would win over the axis 'hea"):
+    with pytest.raises(
+        InputError, match="head.hidden_dim would win over the axis 'hea"
+    ):
         list(combinations(read_sweep(path), path, ["head.hidden_dim = 8"]))
     assert len(list(combinations(read_sweep(path), path, ["head.depth=0"]))) == 2

@@ -32,6 +32,8 @@ from twinlens.training.replicas import Replicas
 from twinlens.training.selection import Selection
 from twinlens.training.triplets import triplet_order
 
+pytestmark = pytest.mark.slow  # whole models on real pictures
+
 PLAIN = {"crop": 1.0, "flip": False, "colour": 0.0}
 EXTRA = {
     **PLAIN,
@@ -169,7 +171,6 @@ def joined(batches):
     return Batch(*parts)
 
 
-@pytest.mark.slow
 def test_a_step_on_two_batches_is_a_step_on_all_of_their_triplets(experiment, small):
     """Gradient cache: a picture of both batches counts once, as in one batch."""
     _, order, made = batches_of(experiment, small)
@@ -217,7 +218,6 @@ def at_once(model, batches, rate=0.01):
     return float(loss), values(model)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "side"), [("image", "text_model"), ("text", None), ("sum", None)]
 )
@@ -298,7 +298,6 @@ def test_step_zero_measures_as_phase_1_ended(composed, anew):
     assert "composed/recall@10" in found
 
 
-@pytest.mark.slow
 def test_a_stopped_training_ends_with_the_same_bits(anew, tmp_path, monkeypatch):
     monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY_SECONDS", 0.0)
     whole = anew()
@@ -355,7 +354,6 @@ def fine_tune(home, *settings):
         return run("train", "--phase", 2, *parts, report=True)
 
 
-@pytest.mark.slow
 def test_the_command_leaves_a_model_a_comparison_and_a_report(composed_home, composed):
     said = fine_tune(composed_home)
     assert said.code == 0, said.err

@@ -221,6 +221,7 @@ def test_of_many_tokens_a_sample_is_enough(random, monkeypatch):
 # === Training ===
 
 
+@pytest.mark.slow
 def test_a_step_is_the_step_that_keras_would_make():
     """The compiled loop against a plain tape, on the distinct pictures alone."""
     triplets, rate = made_triplets(), 0.1
@@ -278,12 +279,14 @@ def test_the_loss_falls():
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits():
     again = plainly_trained(settings())
     for a, b in zip(weights_of(whole()), weights_of(again), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch):
     monkeypatch.setattr("twinlens.training.course.CHECKPOINT_EVERY_SECONDS", 0.0)
     train = made_triplets()

@@ -64,7 +64,7 @@ class AdditiveAttention(layers.Layer):
         )
         scores = ops.sum(compared * self.score, axis=-1)
         scores = scores + (1 - mask)[:, None, :] * FAR_BELOW
-        weights = ops.softmax(scores, axis=-1)
+        weights = ops.exp(scores - ops.logsumexp(scores, axis=-1, keepdims=True))
         return ops.matmul(weights, self.value(asked)), weights
 
     def get_config(self) -> dict:
