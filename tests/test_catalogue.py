@@ -65,6 +65,7 @@ def built(entry, image_size, **arguments):
     return build(include_top=False, weights=None, input_shape=shape, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_features_are_those_of_the_plain_keras_network(name):
     made, pixels = encoder(name), pictures(SIZES[name])[:4]

@@ -89,6 +89,7 @@ def test_blocks_unfreeze_from_the_last_one_in_the_schedule_of_all(texts):
     assert float(Later(rate, 20)(5)) == pytest.approx(float(rate(25)))
 
 
+@pytest.mark.slow
 def test_weights_wait_for_their_epoch():
     model = dual_encoder()
     towers = (model.image_model, model.text_model)
@@ -187,6 +188,7 @@ def test_the_inner_mean_stands_beside_the_feature(images):
         with_inner(images, "mixed9")
 
 
+@pytest.mark.slow
 def test_the_auxiliary_loss_counts_with_its_weight(images, texts):
     config = Config(
         phase2=Phase2Settings(auxiliary_layer="mixed1"),
@@ -233,6 +235,7 @@ def _resized(one):
 # === bfloat16 ===
 
 
+@pytest.mark.slow
 def test_bfloat16_takes_nearly_the_step_of_float32():
     try:
         check_bfloat16("phase2.dtype")

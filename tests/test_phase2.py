@@ -34,6 +34,8 @@ from twinlens.training.phase2 import load_model
 from twinlens.training.selection import Selection
 from twinlens.training.set_up import batches_a_step
 
+pytestmark = pytest.mark.slow  # whole trainings, through the command
+
 
 @pytest.fixture(scope="module")
 def tuned(home, trained):
@@ -139,7 +141,6 @@ def test_a_finished_run_is_measured_again_without_training(home, tuned):
     assert tuned.run.read_json("evaluation.json") == before
 
 
-@pytest.mark.slow
 def test_a_stopped_training_ends_with_the_same_bits(anew, tmp_path, monkeypatch):
     monkeypatch.setattr(finetuning, "CHECKPOINT_EVERY_SECONDS", 0.0)
     whole = anew()
@@ -194,7 +195,6 @@ def test_a_loss_that_is_no_number_stops_and_names_the_pictures(anew):
         tuning.run(lambda history: None)
 
 
-@pytest.mark.slow
 def test_more_negatives_than_a_batch_train(trained, shared, anew):
     anew()
     tuning = tuning_of(
@@ -219,7 +219,6 @@ def test_more_negatives_than_a_batch_train(trained, shared, anew):
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
 
 
-@pytest.mark.slow
 def test_a_killed_process_goes_on_and_ends_with_the_same_bits(home, trained, tuned):
     more = ["--from", str(trained.folder), "--name", "killed"]
     dead = started(PROGRAM, *words(home), *more)
@@ -236,7 +235,6 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_bits(home, trained, tun
     pd.testing.assert_frame_equal(first[kept], second[kept])
 
 
-@pytest.mark.slow
 def test_two_machines_leave_the_model_of_one(home, trained, tuned):
     more = ["--from", str(trained.folder), "--name", "machines"]
     jobs = [

@@ -22,6 +22,8 @@ from twinlens.search import (
 )
 from twinlens.search.stages import Asked, find_candidates
 
+pytestmark = pytest.mark.slow  # a whole run and its index
+
 
 def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
@@ -166,7 +168,6 @@ def test_the_commands_from_run_to_answers(composed, tmp_path):
         assert words in measured.out
 
 
-@pytest.mark.slow
 def test_a_fine_tuned_run_is_searched_tuned_and_measured(composed, tmp_path):
     more = [f"models={tmp_path}", "phase2.epochs=1", "phase2.batch_size=8"]
     more = [part for each in more for part in ("--set", each)]
