@@ -1,6 +1,5 @@
 """The data of composed retrieval: its triplets, its encoders, the features of both."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -21,7 +20,7 @@ from twinlens.data.triplets import (
 from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.errors import InputError
 from twinlens.experiment import Experiment
-from twinlens.features import Features, encode_images
+from twinlens.features import Features
 from twinlens.model import DualEncoder
 from twinlens.training.raw_triplets import RawTriplets, raw_triplets
 from twinlens.training.triplets import TripletFeatures, triplet_features
@@ -93,7 +92,8 @@ class ComposedExperiment(Experiment):
             kind: of gallery; empty: none.
         """
         if (split, kind) not in self._encoded:
-            self._encoded[split, kind] = self._encode(self._named(split, kind))
+            paths = {each: self.paths[each] for each in self._named(split, kind)}
+            self._encoded[split, kind] = self._encode(paths)
         return self._encoded[split, kind]
 
     def pairs(self, split: str) -> TripletFeatures:
@@ -222,21 +222,6 @@ class ComposedExperiment(Experiment):
             rows = self.data.galleries[kind]
             named.append(rows["image_id"][rows["split"] == split])
         return pd.unique(pd.concat(named))
-
-    def _encode(self, ids: Iterable[str]) -> Features:
-        cache = self.config.cache
-        paths = {each: self.paths[each] for each in ids}
-        features = encode_images(
-            self.image_encoder,
-            paths,
-            cache=cache.path,
-            dtype=cache.dtype,
-            views=cache.views,
-            flip=cache.flip,
-            batch_size=cache.batch_size,
-        )
-        self._refuse_too_many_broken(features, paths)
-        return features
 
 
 def open_experiment(config: Config) -> Experiment:

@@ -87,20 +87,10 @@ class Experiment:
         Raises:
             InputError: more pictures are broken than the settings allow.
         """
-        cache = self.config.cache
         first = self.table.drop_duplicates("image_id")
-        paths = dict(zip(first["image_id"], first["image_path"], strict=True))
-        features = encode_images(
-            self.image_encoder,
-            paths,
-            cache=cache.path,
-            dtype=cache.dtype,
-            views=cache.views,
-            flip=cache.flip,
-            batch_size=cache.batch_size,
+        return self._encode(
+            dict(zip(first["image_id"], first["image_path"], strict=True))
         )
-        self._refuse_too_many_broken(features, paths)
-        return features
 
     @cached_property
     def texts(self) -> Features:
@@ -201,6 +191,21 @@ class Experiment:
         if label:
             check_label(self.table, label)
         return label
+
+    def _encode(self, paths: dict[str, str]) -> Features:
+        """Features of pictures by id, unless too many are broken."""
+        cache = self.config.cache
+        features = encode_images(
+            self.image_encoder,
+            paths,
+            cache=cache.path,
+            dtype=cache.dtype,
+            views=cache.views,
+            flip=cache.flip,
+            batch_size=cache.batch_size,
+        )
+        self._refuse_too_many_broken(features, paths)
+        return features
 
     def _refuse_too_many_broken(self, features: Features, paths: dict) -> None:
         broken = [row for row, error in enumerate(features.errors) if error]

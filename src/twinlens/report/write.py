@@ -67,12 +67,14 @@ def attention_examples(
     Returns:
         None of them where the fusion has no attention, or texts are one vector.
     """
+    if experiment.config.fusion.name != "attention":
+        return []  # before the model is read once more
     trained, seen = load_trained(run), experiment
     heads = trained
     if isinstance(trained, DualEncoder):
         heads, seen = trained.heads, experiment.seen_by(trained, split)
     encoder = seen.text_encoder
-    if not heads.fusion.has_attention or not encoder.gives_tokens:
+    if not encoder.gives_tokens:
         return []
     _, triplets = seen.searched(split)
     random = np.random.default_rng(0)
