@@ -60,12 +60,12 @@ def test_there_are_as_many_pictures_and_triplets_as_announced(whole):
     }
     assert dict(triplets["split"].value_counts()) == {
         "train": 12000,
-        "val": 200,
+        "val": 300,
         "test": 600,
     }
     assert pictures["image_id"].is_unique
     families = triplets.groupby("family")
-    assert (families["split"].nunique() == 1).all() and len(families) == 648
+    assert (families["split"].nunique() == 1).all() and len(families) == 372
 
 
 def test_no_scene_is_there_twice_within_a_split_or_across(whole):
@@ -220,11 +220,12 @@ def test_test_stays_the_same_with_fewer_families_of_train():
 def test_wishes_stay_what_they_were(whole):
     """A change of these needs another `Drawing.version`, or old folders mix in."""
     _, _, triplets = whole
-    expected = "put a small dotted rosy pentagon in the middle right"
-    assert triplets["wish"][0] == expected
+    assert triplets["wish"][0] == (
+        "put a medium-sized striped blue plus sign in the top right corner"
+    )
     assert triplets["wish"].iloc[-1] == (
-        "turn the black square into a crescent and put the pentagon into the top right "
-        "corner"
+        "let the pentagon be black and put a tiny chequered green star in the middle "
+        "of the right edge"
     )
 
 

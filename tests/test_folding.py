@@ -39,7 +39,7 @@ def gradients(run, weights, pixels):
 
 
 def test_a_folded_tower_gives_the_same_features_and_gradients(tower, pixels):
-    mark(tower, learns=True, from_random=False)
+    mark(tower, learns=True, normalises=False)
     folded = fold(tower)
     (inner,) = folded._inside.values()
     assert len(inner._normalised) == 12  # every convolution up to the first block
@@ -58,7 +58,7 @@ def test_a_folded_tower_gives_the_same_features_and_gradients(tower, pixels):
 
 
 def test_normalisation_that_learns_stays_as_it_is(tower):
-    mark(tower, learns=True, from_random=True)
+    mark(tower, learns=True, normalises=True)
     assert fold(tower) is tower
 
 

@@ -1,5 +1,7 @@
 """What learns in phase 2, how fast and from when on; the auxiliary head; bfloat16."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from twinlens.training.auxiliary import Auxiliary, build_auxiliary
 from twinlens.training.build import Later, build_heads
 from twinlens.training.finetune import FineTuner
 from twinlens.training.parts import Part, TowerPlan, tower_parts
+from twinlens.training.set_up import trains_normalisation
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +36,10 @@ def texts():
     return text_encoder(weights="none", size=size, corpus=["a red disc"])
 
 
-def parts_of(encoder, rate=1.0, frozen=0, from_random=False, **settings):
+def parts_of(encoder, rate=1.0, frozen=0, normalises=False, **settings):
     made = Phase2Settings(schedule="constant", warmup_fraction=0, **settings)
     plan = TowerPlan(
-        "tower", encoder.model, encoder.block_end, rate, frozen, from_random
+        "tower", encoder.model, encoder.block_end, rate, frozen, normalises
     )
     return tower_parts(plan, made, steps_per_epoch=10)
 
@@ -73,12 +76,23 @@ def test_one_rate_is_one_part_and_rate_0_is_none(texts):
     assert parts_of(texts, rate=0.0) == [] and not texts.model.trainable_weights
 
 
-def test_batch_normalisation_learns_from_random_weights_only(images):
+def test_batch_normalisation_learns_where_it_is_wanted(images):
     kinds = {}
-    for from_random in (False, True):
-        (part,) = parts_of(images, from_random=from_random)
-        kinds[from_random] = {w.path.split("/")[-1] for w in part.weights}
+    for normalises in (False, True):
+        (part,) = parts_of(images, normalises=normalises)
+        kinds[normalises] = {w.path.split("/")[-1] for w in part.weights}
     assert kinds[False] == {"kernel"} and kinds[True] == {"kernel", "beta"}
+
+
+def test_batch_normalisation_is_wanted_of_random_weights_unless_frozen(images):
+    given = replace(images, from_random=False)
+    auto, frozen = Phase2Settings(), Phase2Settings(normalisation="frozen")
+    wanted = [
+        trains_normalisation(encoder, settings)
+        for encoder in (images, given)
+        for settings in (auto, frozen)
+    ]
+    assert images.from_random and wanted == [True, False, False, False]
 
 
 def test_blocks_unfreeze_from_the_last_one_in_the_schedule_of_all(texts):

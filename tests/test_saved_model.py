@@ -245,7 +245,7 @@ def dual_encoder(folders):
     """A dual encoder of SavedModels, which trains, and a batch for it."""
     images, texts = pictures(folders["vector"]), texts_of(folders)
     for each in (images, texts):
-        mark(each.model, learns=True, from_random=False)
+        mark(each.model, learns=True, normalises=False)
     settings = HeadSettings(embedding_dim=4, hidden_dim=8)
     heads = build_heads(5, texts.feature_dim, settings, InfoNCELoss(), seed=0)
     model = DualEncoder(images.model, texts.model, heads)

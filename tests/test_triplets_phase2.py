@@ -129,7 +129,7 @@ def dual_encoder(small, heads_of):
     images_, texts = (keras.models.clone_model(each.model) for each in small)
     for copy, encoder in zip((images_, texts), small, strict=True):
         copy.set_weights(encoder.model.get_weights())
-        mark(copy, learns=True, from_random=False)
+        mark(copy, learns=True, normalises=False)
     return DualEncoder(images_, texts, heads_of(images_, texts))
 
 

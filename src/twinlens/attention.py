@@ -117,7 +117,7 @@ class EditRound(layers.Layer):
         self.change = layers.Dense(
             2 * dim, activation="gelu", kernel_initializer=start, name="change"
         )
-        self.change.build((None, None, 3 * dim))
+        self.change.build((None, None, 4 * dim))
         self.apply = layers.Dense(dim, kernel_initializer="zeros", name="apply")
         self.apply.build((None, None, 2 * dim))
 
@@ -129,7 +129,9 @@ class EditRound(layers.Layer):
         said = self.said(words)
         concerns, over_words = self.listen(seen, said, mask)
         whole = ops.broadcast_to(masked_mean(said, mask)[:, None], ops.shape(places))
-        change = self.change(ops.concatenate([seen, concerns, whole], axis=-1))
+        # Whether a place is the one that a word names is a product: sums learn it late.
+        heard = [seen, concerns, seen * concerns, whole]
+        change = self.change(ops.concatenate(heard, axis=-1))
         places = places + self.apply(self.dropout(change, training=training))
         return places, words, (over_words, masked_mean(looked, mask))
 

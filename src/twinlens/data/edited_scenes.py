@@ -41,13 +41,13 @@ class Families:
 
 
 FAMILIES = {
-    # Each picture of eight is reference and target of several triplets, so that what
+    # Each picture of sixteen is reference and target of several triplets, so that what
     # tells them apart has to be learnt: 12,000 triplets of 4,800 pictures.
-    "train": Families(600, 8, 20),
-    # Ten answers cannot hold all neighbours among sixty, so that a picture that comes
+    "train": Families(300, 16, 40),
+    # Ten answers cannot hold all neighbours among forty, so that a picture that comes
     # near, without the wish, is not enough.
-    "val": Families(8, 60, 25),
-    "test": Families(40, 60, 15),
+    "val": Families(12, 40, 25),
+    "test": Families(60, 40, 10),
 }
 
 

@@ -22,7 +22,11 @@ from twinlens.training.raw_jobs import raw_job_of
 from twinlens.training.raw_triplets import RawTriplets
 from twinlens.training.replicas import Replicas
 from twinlens.training.selection import Selection
-from twinlens.training.set_up import batches_a_step, build_tuner
+from twinlens.training.set_up import (
+    batches_a_step,
+    build_tuner,
+    trains_normalisation,
+)
 
 CHECKPOINT_EVERY_SECONDS = 120.0  # what a kill can cost at most
 STATISTICS_BATCHES = 15  # 0.9 ** 15 = 20 % is left of those of the last steps
@@ -56,7 +60,7 @@ class FineTuning:
     ) -> None:
         self.train, self.val, self.config = train, val, config
         self.settings = settings = config.phase2
-        self.from_random = image_encoder.from_random
+        self._normalises = trains_normalisation(image_encoder, settings)
         self.say, self.warn = say, diagnosis.Warnings(say)
         self.path = folder / "checkpoint.npz" if folder else None
         self.model = DualEncoder(image_encoder.model, text_encoder.model, heads)
@@ -216,7 +220,7 @@ class FineTuning:
         return found
 
     def _update_statistics(self, number: int) -> None:
-        if self.from_random and self.settings.image_learning_rate:
+        if self._normalises and self.settings.image_learning_rate:
             count = min(STATISTICS_BATCHES, self.steps * self._chunks)
             self.tuner.update_statistics(
                 self.batches(self.job.order(number), number, 0, count)

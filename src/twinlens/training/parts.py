@@ -38,7 +38,7 @@ class TowerPlan:
         block_end: pattern of the layers that end a block.
         rate: of the last block; 0 locks the tower.
         frozen_blocks: how many, from the first, stay as they are.
-        from_random: whether its weights started random.
+        normalises: whether batch normalisation trains.
     """
 
     name: str
@@ -46,7 +46,7 @@ class TowerPlan:
     block_end: str
     rate: float
     frozen_blocks: int
-    from_random: bool
+    normalises: bool
 
 
 def tower_parts(
@@ -54,8 +54,8 @@ def tower_parts(
 ) -> list[Part]:
     """Marks what learns in a tower and splits it by learning rate and first epoch.
 
-    Batch normalisation of pretrained weights stays as it is; of random ones it trains,
-    with statistics that follow in tens of steps instead of hundreds.
+    Batch normalisation stays as it is, or trains, with statistics that follow in tens
+    of steps instead of hundreds.
 
     Returns:
         Parts from the first block that learns to the last; none for a locked tower.
@@ -69,7 +69,7 @@ def tower_parts(
         first = height * settings.unfreeze_every
         frozen = number < plan.frozen_blocks or first >= settings.epochs
         for layer in layers:
-            mark(layer, bool(plan.rate) and not frozen, plan.from_random)
+            mark(layer, bool(plan.rate) and not frozen, plan.normalises)
         if plan.rate and not frozen:
             rate = plan.rate * settings.depth_decay**height
             groups.setdefault((rate, first), []).extend(layers)
@@ -87,16 +87,16 @@ def tower_parts(
     return parts
 
 
-def mark(layer: keras.layers.Layer, learns: bool, from_random: bool) -> None:
+def mark(layer: keras.layers.Layer, learns: bool, normalises: bool) -> None:
     """Sets what trains in a layer, or a whole model, and in those inside it.
 
     Args:
         layer: it and all inside.
         learns: whether they train.
-        from_random: whether batch normalisation does, too.
+        normalises: whether batch normalisation does, too.
     """
     for each in layer._flatten_layers():
         each.trainable = learns
         if isinstance(each, keras.layers.BatchNormalization):
-            each.trainable = learns and from_random
+            each.trainable = learns and normalises
             each.momentum = MOMENTUM

@@ -2,7 +2,7 @@
 
 import keras
 
-from twinlens.config import Config
+from twinlens.config import Config, Phase2Settings
 from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.encoders.forward import check_bfloat16
 from twinlens.errors import InputError
@@ -47,7 +47,7 @@ def build_tuner(
             encoder.block_end,
             getattr(settings, f"{side}_learning_rate"),
             getattr(settings, f"{side}_frozen_blocks"),
-            encoder.from_random,
+            trains_normalisation(encoder, settings),
         )
         parts += tower_parts(plan, settings, steps_per_epoch)
     heads = model.heads.trainable_weights
@@ -69,6 +69,13 @@ def build_tuner(
         auxiliary,
         replicas,
     )
+
+
+def trains_normalisation(
+    encoder: ImageEncoder | TextEncoder, settings: Phase2Settings
+) -> bool:
+    """Whether batch normalisation learns, and its statistics follow."""
+    return encoder.from_random and settings.normalisation == "auto"
 
 
 def batches_a_step(batch_size: int, negatives: int) -> int:
