@@ -36,16 +36,24 @@ HUB = [
 
 SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 
+ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
+
+LITERT = ["ai-edge-litert>=2"]
+
 EXTRAS = {
     "tfidf": ["scikit-learn>=1.5"],
     "search": SEARCH,
     "milvus": [*SEARCH, *MILVUS],
     "segment": SEGMENT,
+    "onnx": ONNX,
+    "litert": LITERT,
     "test": [
         *HUB,
         *SEARCH,
         *MILVUS,
         *SEGMENT,
+        *ONNX,
+        *LITERT,
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",

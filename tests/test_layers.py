@@ -24,14 +24,17 @@ FLOORS = [
         "composed_experiment",
         "zero_shot",
         "search",
+        "export",
     },
     {
         "catalogue",
         "cli",
+        "cli_export",
         "cli_parts",
         "cli_search",
         "commands",
         "data_commands",
+        "export_commands",
         "index_commands",
         "report",
         "search_commands",
@@ -105,7 +108,7 @@ def test_nothing_imports_the_library_by_its_second_name():
     ]
 
 
-DOORS = ["train", "evaluate", "data", "sweep", "encoders"]
+DOORS = ["train", "evaluate", "data", "sweep", "encoders", "export"]
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -39,6 +39,11 @@ _HOME = {  # public name: the module it lives in
     "open_model": "twinlens.search",
     "pictures_in": "twinlens.search",
     "open_run": "twinlens.runs",
+    "Export": "twinlens.export",
+    "export_model": "twinlens.export",
+    "load_export": "twinlens.export",
+    "write_embeddings": "twinlens.export",
+    "write_projector": "twinlens.export",
 }
 
 __all__ = sorted(_HOME)

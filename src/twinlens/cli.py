@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from twinlens.cli_export import export_command
 from twinlens.cli_parts import ConfigOption, SetOption, stoppable
 from twinlens.cli_search import index_command, search_command
 from twinlens.errors import InputError
@@ -197,6 +198,7 @@ def encoders_command(
 
 app.command("index")(index_command)
 app.command("search")(search_command)
+app.command("export")(export_command)
 
 
 def _door(command: Callable) -> Callable[[], None]:
@@ -229,3 +231,4 @@ data = _door(data_command)
 encoders = _door(encoders_command)
 index = _door(index_command)
 search = _door(search_command)
+export = _door(export_command)
