@@ -49,6 +49,8 @@ def _say_export(out: Path, manifest: dict) -> None:
         f"{check['texts']} texts and {check['pictures']} pictures of the data it "
         f"differs from the run by {largest:.1e} at most."
     )
+    for name, gaps in check["formats"].items():
+        say(f"{out / name}: differs by {max(gaps.values()):.1e} at most.")
     if manifest["custom_operations"]:
         say(
             f"What reads texts needs tensorflow-text; {out / 'plain'} has the other "

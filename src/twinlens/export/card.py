@@ -117,6 +117,7 @@ def _metrics(run: Run) -> str:
     rows = [
         f"| {name} | {each['value']:.4f} | {each['low']:.4f} to {each['high']:.4f} |"
         for name, each in found["metrics"].items()
+        if "success@" not in name or name.endswith("%")  # the same as recall@K
     ]
     sizes = ", ".join(
         f"{count:,} queries in {found['gallery'][name]:,} ({name.replace('_', ' ')})"
@@ -124,8 +125,8 @@ def _metrics(run: Run) -> str:
     )
     return "\n".join(
         [
-            f"Split `{found['split']}`: {sizes}. {found['protocol']}. Bootstrap "
-            f"intervals of 95 %, drawn by picture.",
+            f"Split `{found['split']}`: {sizes}; {found['protocol']}. Bootstrap "
+            "intervals of 95 %, drawn by picture.",
             "",
             "| metric | value | interval |",
             "|---|---:|---:|",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import absl.logging
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import (
@@ -46,6 +47,7 @@ def _convert(run, specs: list[tf.TensorSpec], path: Path) -> None:
     # Frozen here: the converter loses the values of Keras 3's variables.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+    absl.logging.set_verbosity(absl.logging.ERROR)  # it calls our way deprecated
     try:
         path.write_bytes(converter.convert())
     except Exception as error:  # the converter's own kinds, and MLIR's

@@ -81,15 +81,16 @@ def export_model(
         with _step(say, f"Writing a SavedModel with {', '.join(endpoints)}"):
             custom = write_saved_models(_all(towers, collection), endpoints, folder)
         manifest = manifest_of(model, towers, endpoints, custom, searched)
-        found = proof.check(folder, endpoints, custom, say)
-        for name in formats:
-            with _step(say, f"Converting both towers to {FORMATS[name].title}"):
-                found |= proof.check_format(name, towers, folder / name)
         manifest["check"] = {
-            "differences": found,
             "texts": len(proof.samples.texts),
             "pictures": len(proof.samples.pictures),
+            "differences": proof.check(folder, endpoints, custom, say),
+            "formats": {},
         }
+        for name in formats:
+            with _step(say, f"Converting both towers to {FORMATS[name].title}"):
+                gaps = proof.check_format(name, towers, folder / name)
+            manifest["check"]["formats"][name] = gaps
         _write_beside(folder, manifest, model_card(opened, model, experiment, manifest))
     return manifest
 
@@ -140,9 +141,7 @@ class Proof:
             found = self._asked(folder, endpoints, packages)
         if custom:
             plain = [name for name, each in endpoints.items() if not each.reads_texts]
-            with _step(
-                say, "Asking the one without custom operations, TensorFlow alone"
-            ):
+            with _step(say, "Asking the one for TensorFlow alone"):
                 gaps = self._asked(folder / PLAIN, plain, [])
             found |= {f"{PLAIN}/{name}": gap for name, gap in gaps.items()}
         refuse_differing(found, TOLERANCE, "The export")
@@ -152,7 +151,7 @@ class Proof:
         """Writes both towers in another form, runs them and compares.
 
         Returns:
-            The largest difference by tower, with the form before the name.
+            The largest difference by tower.
 
         Raises:
             InputError: it cannot be converted, or differs.
@@ -160,7 +159,6 @@ class Proof:
         made = FORMATS[name]
         made.write(towers, folder)
         found = differences(made.ask(folder, self.asked), self.expected)
-        found = {f"{name}/{tower}": gap for tower, gap in found.items()}
         refuse_differing(found, made.tolerance, f"The {made.title} model")
         return found
 
