@@ -20,6 +20,7 @@ from twinlens.export.folder import new_file, new_folder
 from twinlens.export.towers import Towers
 from twinlens.heads import ProjectionHead, Similarity
 from twinlens.model import Heads
+from twinlens.search import Query
 
 TEXTS = ["a red disc", "square number 7 is blue", "disc", "Ünknown wörds (…)"]
 
@@ -107,6 +108,40 @@ def test_a_damaged_picture_is_refused_with_its_reason(ask, pictures):
         ask["encode_image"](images=tf.constant([pictures[0][:60]]))
     with pytest.raises(tf.errors.InvalidArgumentError, match="PDF"):
         ask["encode_image"](images=tf.constant([b"%PDF-1.4 and much more text"]))
+
+
+# === The collection ===
+
+
+def same(found, index, queries, k):
+    """The index's own exact answers; those that score alike may change places."""
+    right = index.ranked(queries, settings=index.settings(k=k), exactly=True)
+    np.testing.assert_allclose(found["scores"], right.scores, atol=1e-6)
+    ids = np.vectorize(bytes.decode)(found["ids"].numpy())
+    items = index.vectors.items
+    expected = items["id"].to_numpy()[right.rows]
+    apart = np.abs(np.diff(right.scores, axis=1, append=-9)) > 1e-5
+    apart &= np.abs(np.diff(right.scores, axis=1, prepend=9)) > 1e-5
+    assert apart.mean() > 0.5
+    assert (ids == expected)[apart].all()
+    titles = np.vectorize(bytes.decode)(found["titles"].numpy())
+    assert (titles == items["title"].to_numpy()[right.rows])[apart].all()
+
+
+def test_texts_and_pictures_find_what_the_index_finds(ask, index, items):
+    k = tf.constant(7)
+    found = ask["search_text"](texts=tf.constant(TEXTS), k=k)
+    same(found, index, [Query(each) for each in TEXTS], 7)
+    contents = [Path(each).read_bytes() for each in items["image_path"][:3]]
+    found = ask["search_image"](images=tf.constant(contents), k=k)
+    same(found, index, [Query(image=each) for each in contents], 7)
+
+
+def test_there_are_no_more_answers_than_items_and_at_least_one(ask):
+    found = ask["search_text"](texts=tf.constant(TEXTS), k=tf.constant(10**9))
+    assert found["ids"].shape == (4, 24)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="k is below 1"):
+        ask["search_text"](texts=tf.constant(TEXTS), k=tf.constant(0))
 
 
 # === Other encoders ===

@@ -6,55 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from exported import exported as exported
+import tiny
 from searching import BOTH
 
-from twinlens.config import IndexSettings
+from twinlens.config import IndexSettings, SearchSettings
 from twinlens.errors import InputError
 from twinlens.export import collection as module
 from twinlens.export import export_model
 from twinlens.export.collection import Collection
-from twinlens.export.towers import Towers
 from twinlens.index import create
-from twinlens.search import Query, SearchIndex, build_index
-from twinlens.search.search_index import SearchSettings
-
-TEXTS = ["a red disc", "square number 7 is blue", "green"]
-
-
-def same(found, index, queries, k):
-    """As the index's own exact search; scores from the best downwards."""
-    settings = index.settings(k=k, candidates=0, diversity=0)
-    right = index.ranked(queries, settings=settings, exactly=True)
-    np.testing.assert_allclose(found["scores"], right.scores, atol=1e-6)
-    ids = np.vectorize(bytes.decode)(found["ids"].numpy())
-    titles = np.vectorize(bytes.decode)(found["titles"].numpy())
-    items = index.vectors.items.set_index("id")["title"]
-    assert (titles == items.loc[ids.ravel()].to_numpy().reshape(ids.shape)).all()
-    vectors = index.vectors.vectors[index.vectors.rows(ids.ravel())]
-    scores = (np.repeat(found["scores"].numpy().ravel(), 1), vectors)
-    assert len(scores[0]) == len(vectors)
-    assert (ids == index.vectors.items["id"].to_numpy()[right.rows]).mean() > 0.9
-
-
-def test_texts_and_pictures_find_what_the_index_finds(exported, index, items):
-    ask, k = exported.export.endpoints, tf.constant(7)
-    found = ask["search_text"](texts=tf.constant(TEXTS), k=k)
-    same(found, index, [Query(each) for each in TEXTS], 7)
-    contents = [open(each, "rb").read() for each in items["image_path"][:3]]
-    found = ask["search_image"](images=tf.constant(contents), k=k)
-    same(found, index, [Query(image=each) for each in contents], 7)
-
-
-def test_no_more_answers_than_items_and_at_least_one(exported, index):
-    ask = exported.export.endpoints["search_text"]
-    found = ask(texts=tf.constant(TEXTS), k=tf.constant(10**9))
-    assert found["ids"].shape == (3, 24)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="k is below 1"):
-        ask(texts=tf.constant(TEXTS), k=tf.constant(0))
-
-
-# === By hand ===
+from twinlens.search import SearchIndex, build_index
 
 
 def by_hand(folder, vectors, fields, removed=(), weights=None):
@@ -138,13 +99,13 @@ def test_an_index_that_no_query_speaks_about_is_refused(tmp_path):
 # === Mistakes ===
 
 
-def test_an_index_of_another_model_is_refused(trained, model, items, tmp_path):
+def test_an_index_of_another_model_is_refused(
+    trained, model, items, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("twinlens.experiment.image_encoder", tiny._image_encoder)
+    monkeypatch.setattr("twinlens.experiment.text_encoder", tiny._text_encoder_of)
     other = build_index(model, items, tmp_path / "i", BOTH)
     other.vectors.note(model=other.vectors.info["model"] | {"digest": "f" * 32})
     with pytest.raises(InputError, match="another model"):
         export_model(trained.folder, tmp_path / "x", tmp_path / "i", say=str)
     assert not (tmp_path / "x").exists()
-
-
-def test_towers_know_nothing_of_the_collection(model):
-    assert len(Towers(model).variables) < len(model.image_encoder.model.weights) + 200

@@ -36,9 +36,11 @@ class Towers(tf.Module):
         self._heads = model.heads
         self.has_fusion = isinstance(model.heads, ComposedHeads)
         self.embedding_dim = model.embedding_dim
-        # What is saved: variables and tables.
-        self.image_model, self.text_model = self._images.model, self._texts.model
-        self.heads, self.tokenizer = model.heads, self._texts.tokenizer
+        # What is saved: variables and tables. Of Keras' objects the values alone, as
+        # walking through all of them takes longer than everything else.
+        parts = (self._images.model, self._texts.model, model.heads)
+        self.weights = [weight.value for part in parts for weight in part.weights]
+        self.tokenizer = self._texts.tokenizer
 
     # === Pictures ===
 
@@ -55,7 +57,7 @@ class Towers(tf.Module):
 
     def image_features(self, pixels: tf.Tensor) -> tf.Tensor:
         """Pixels to `(n, *feature_shape)`, not normalised."""
-        return self.image_model(pixels)
+        return self._images.model(pixels)
 
     def embed_image_features(self, features: tf.Tensor) -> tf.Tensor:
         """Features to `(n, embedding_dim)` unit vectors."""
