@@ -11,16 +11,24 @@ import tensorflow as tf
 from exported import ask_here, endpoints_here
 from exported import exported as exported
 from PIL import Image
-from saved_models import LENGTH, save_bert, save_picture, save_preprocessor
+from saved_models import (
+    LENGTH,
+    save_bert,
+    save_detector,
+    save_picture,
+    save_preprocessor,
+)
 
+from twinlens.config import IndexSettings
 from twinlens.encoders import image_encoder, text_encoder
+from twinlens.encoders.segmentation import segment_of
 from twinlens.errors import InputError
 from twinlens.export import check, export_model, load_export
 from twinlens.export.folder import new_file, new_folder
 from twinlens.export.towers import Towers
 from twinlens.heads import ProjectionHead, Similarity
 from twinlens.model import Heads
-from twinlens.search import Query
+from twinlens.search import Query, build_index
 
 TEXTS = ["a red disc", "square number 7 is blue", "disc", "Ünknown wörds (…)"]
 
@@ -41,6 +49,11 @@ def pictures(tmp_path, random):
         picture.convert("L" if kind == "GIF" else "RGB").save(path, kind)
         found.append(path.read_bytes())
     return found
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr("twinlens.export.write.ask", ask_here)
 
 
 def embedding_of(model, pictures):
@@ -199,6 +212,31 @@ def test_pictures_with_a_border_are_padded_in_the_export_too(model, tmp_path, pi
     same_as_the_run(model, tmp_path / "x", pictures)
 
 
+@pytest.mark.slow
+def test_a_mask_rcnn_cuts_products_out_in_the_export_too(model, tmp_path, pictures):
+    inside = ((0.25, 0.25, 0.75, 0.75), 1, 0.9, [[1, 1], [1, 1]])
+    cutter = segment_of(f"mask_rcnn:{save_detector(tmp_path / 'cutter', [inside])}")
+    encoder = replace(model.image_encoder, segment=cutter)
+    cut = replace(model, image_encoder=encoder)
+    same_as_the_run(cut, tmp_path / "x", pictures)
+    assert (
+        np.abs(embedding_of(cut, pictures) - embedding_of(model, pictures)).max() > 0.01
+    )
+
+
+@pytest.mark.slow
+def test_an_index_that_texts_say_nothing_about_is_searched_by_picture(
+    trained, model, items, tmp_path, quick
+):
+    fields = IndexSettings(fields=("title", "image_feature"))
+    weights = {"weights": {"image_feature": 1.0}}
+    build_index(model, items, tmp_path / "i", fields, weights)
+    said = export_model(trained.folder, tmp_path / "x", tmp_path / "i", say=str)
+    assert "search_image" in said["endpoints"]
+    assert "search_text" not in said["endpoints"]
+    assert said["check"]["differences"]["search_image"] <= 1e-5
+
+
 def test_grabcut_cannot_be_exported_and_says_why(model):
     from twinlens.data.segmentation import GrabCut
 
@@ -282,11 +320,6 @@ def test_a_folder_without_an_export_is_refused(tmp_path):
 
 
 # === What is not kept ===
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr("twinlens.export.write.ask", ask_here)
 
 
 @pytest.mark.slow

@@ -49,6 +49,9 @@ def _say_export(out: Path, manifest: dict) -> None:
         f"{check['texts']} texts and {check['pictures']} pictures of the data it "
         f"differs from the run by {largest:.1e} at most."
     )
+    if manifest["collection"] and "search_text" not in manifest["endpoints"]:
+        fields = ", ".join(manifest["collection"]["fields"])
+        say(f"Without search_text: no text can be compared with {fields}.")
     for name, gaps in check["formats"].items():
         say(f"{out / name}: differs by {max(gaps.values()):.1e} at most.")
     if manifest["custom_operations"]:

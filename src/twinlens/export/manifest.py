@@ -11,6 +11,7 @@ from twinlens.export.saved import FORMAT, PLAIN, file_digest
 from twinlens.export.towers import Towers
 from twinlens.runs import versions
 from twinlens.search import SearchIndex, SearchModel
+from twinlens.search.ranking import field_weights
 
 PICTURE_STEPS = {
     "stretch": "stretched to the square",
@@ -105,7 +106,7 @@ def _of_collection(index: SearchIndex) -> dict[str, Any]:
     return {
         "items": len(index),
         "fields": list(index.vectors.fields),
-        "weights": index.defaults.weights or "alike",
+        "weights": field_weights(index.vectors, index.defaults.weights),
         "search": "exact, in one stage; second stages, diversity and filters are not "
         "in the model",
     }

@@ -98,9 +98,19 @@ def questions(samples: Samples, model: SearchModel) -> Mapping[str, Arrays]:
 
 
 def answers(
-    asked: Mapping[str, Arrays], model: SearchModel, index: SearchIndex | None
+    asked: Mapping[str, Arrays],
+    model: SearchModel,
+    index: SearchIndex | None,
+    takes_texts: bool = True,
 ) -> Mapping[str, Arrays]:
-    """What the run and its index answer to `questions`."""
+    """What the run and its index answer to `questions`.
+
+    Args:
+        asked: `questions`.
+        model: of the run.
+        index: its collection, if there is one.
+        takes_texts: whether a text says something about its items.
+    """
     texts = list(asked["encode_text"]["texts"])
     features = model.image_features(list(asked["encode_image"]["images"]))
     of_texts = {"embedding": model.embed_texts(texts)}
@@ -120,7 +130,7 @@ def answers(
     if index is not None:
         pictures = asked["search_image"]["images"]
         found["search_image"] = _found(index, [Query(image=x) for x in pictures])
-        if index.vectors.fields.keys() & {"image", "title"}:
+        if takes_texts:
             found["search_text"] = _found(index, [Query(text) for text in texts])
     return found
 

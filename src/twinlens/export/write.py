@@ -75,7 +75,8 @@ def export_model(
         searched = _index_of(index, model)
         towers = Towers(model)
         collection = None if searched is None else Collection(searched, towers)
-        proof = Proof.of(model, experiment.table, searched)
+        takes_texts = collection is not None and collection.takes_texts
+        proof = Proof.of(model, experiment.table, searched, takes_texts)
     with new_folder(out) as folder:
         endpoints = endpoints_of(towers, collection)
         with _step(say, f"Writing a SavedModel with {', '.join(endpoints)}"):
@@ -111,12 +112,16 @@ class Proof:
 
     @classmethod
     def of(
-        cls, model: SearchModel, table: pd.DataFrame, index: SearchIndex | None
+        cls,
+        model: SearchModel,
+        table: pd.DataFrame,
+        index: SearchIndex | None,
+        takes_texts: bool,
     ) -> "Proof":
-        """Of texts and pictures of a caption table."""
+        """Of texts and pictures of a caption table; see `answers`."""
         samples = Samples.of(table, model.image_encoder)
         asked = questions(samples, model)
-        return cls(samples, asked, answers(asked, model, index))
+        return cls(samples, asked, answers(asked, model, index, takes_texts))
 
     def check(
         self,
