@@ -7,6 +7,9 @@ import sys
 
 import pytest
 import tiny
+from fine_tuned import EXTRA, encoders_anew
+
+from twinlens.search import open_model
 
 BLOCKED = "import sys; sys.modules['twinlens'] = None; "
 
@@ -31,6 +34,25 @@ def test_mistakes_are_named_before_anything_is_opened(trained, tmp_path):
     said = tiny.run("export", trained.folder, "--out", out, "--index", tmp_path)
     assert (said.code, "There is no index" in said.err) == (1, True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_run_is_exported_with_its_own_encoders(home, trained, tmp_path):
+    settings = [*home.settings, *EXTRA, f"models={tmp_path}", f"runs={tmp_path}"]
+    overrides = [part for each in settings for part in ("--set", each)]
+    begun = ("train", "--phase", 2, "--from", trained.folder)
+    folder = tmp_path / "tiny-phase2"
+    with encoders_anew():
+        said = tiny.run(*begun, *overrides)
+        assert said.code == 0, said.err
+        said = tiny.run("export", folder, "--out", tmp_path / "x", "--litert")
+    assert said.code == 0, said.err
+    assert "WARNING" not in said.err
+    manifest = json.loads((tmp_path / "x" / "manifest.json").read_text("utf-8"))
+    assert manifest["model"]["digest"] == open_model(folder).digest
+    card = (tmp_path / "x" / "MODEL_CARD.md").read_text("utf-8")
+    assert "fine-tuned end to end" in card
+    assert "phase2.epochs = 1" in card
 
 
 def python(code, *arguments):

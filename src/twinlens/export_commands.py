@@ -47,13 +47,13 @@ def _say_export(out: Path, manifest: dict) -> None:
     say(
         f"{out}: {', '.join(manifest['endpoints'])}; {size:,.0f} MB. On "
         f"{check['texts']} texts and {check['pictures']} pictures of the data it "
-        f"differs from the run by {largest:.1e} at most."
+        f"differs from the run by {largest:.1g} at most."
     )
     if manifest["collection"] and "search_text" not in manifest["endpoints"]:
         fields = ", ".join(manifest["collection"]["fields"])
         say(f"Without search_text: no text can be compared with {fields}.")
     for name, gaps in check["formats"].items():
-        say(f"{out / name}: differs by {max(gaps.values()):.1e} at most.")
+        say(f"{out / name}: differs by {max(gaps.values()):.1g} at most.")
     if manifest["custom_operations"]:
         say(
             f"What reads texts needs tensorflow-text; {out / 'plain'} has the other "

@@ -202,6 +202,6 @@ def _identity(manifest: Mapping[str, Any]) -> str:
     return (
         f"Model digest `{manifest['model']['digest']}`. Made with {made_with}. In a "
         "process of its own it gave the run's numbers within "
-        f"{largest:.1e} on {manifest['check']['texts']} texts and "
+        f"{largest:.1g} on {manifest['check']['texts']} texts and "
         f"{manifest['check']['pictures']} pictures of the data."
     )

@@ -13,6 +13,7 @@ from tensorflow.python.framework.convert_to_constants import (
 from twinlens.errors import InputError
 from twinlens.export.samples import Arrays
 from twinlens.export.towers import Towers
+from twinlens.quiet import stderr_kept_back
 
 FILES = {"encode_pixels": "image.tflite", "encode_tokens": "text.tflite"}
 
@@ -46,8 +47,8 @@ def _convert(run, specs: list[tf.TensorSpec], path: Path) -> None:
     function = tf.function(run, input_signature=specs, autograph=False)
     # Frozen here: the converter loses the values of Keras 3's variables.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     absl.logging.set_verbosity(absl.logging.ERROR)  # it calls our way deprecated
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
     try:
         path.write_bytes(converter.convert())
     except Exception as error:  # the converter's own kinds, and MLIR's
@@ -68,10 +69,11 @@ def ask_litert(folder: Path, asked: Mapping[str, Arrays]) -> dict[str, Arrays]:
 
     found = {}
     for name, file in FILES.items():
-        interpreter = Interpreter(str(folder / file))
-        interpreter.allocate_tensors()
         count = len(next(iter(asked[name].values())))
-        rows = [_answer(interpreter, asked[name], row) for row in range(count)]
+        with stderr_kept_back():  # XNNPACK says that it is there
+            interpreter = Interpreter(str(folder / file))
+            interpreter.allocate_tensors()
+            rows = [_answer(interpreter, asked[name], row) for row in range(count)]
         found[name] = {"embedding": np.concatenate(rows)}
     return found
 
