@@ -399,3 +399,11 @@ def test_answers_that_score_alike_may_change_places_and_others_may_not():
     for ids, expected in (("acbde", 0), ("abcdx", 0), ("bacde", np.inf)):
         found = {"s": {"scores": scores, "ids": np.array([list(ids)])}}
         assert check.differences(found, right) == {"s": expected}
+
+
+def test_every_weight_is_saved_once(exported, model, index):
+    path = str(exported.folder / "plain" / "variables" / "variables")
+    sizes = [np.prod(shape) for _, shape in tf.train.list_variables(path) if shape]
+    parts = (model.image_encoder.model, model.text_encoder.model, model.heads)
+    numbers = sum(part.count_params() for part in parts) + index.vectors.vectors.size
+    assert numbers <= sum(sizes) <= 1.01 * numbers + 500  # ids, titles, the tokenizer

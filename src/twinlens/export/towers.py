@@ -33,7 +33,7 @@ class Towers(tf.Module):
                 "search with `twinlens search`."
             )
         self._images, self._texts = model.image_encoder, model.text_encoder
-        self._heads = model.heads
+        self._model = model  # and not its heads: TensorFlow would save them as well
         self.has_fusion = isinstance(model.heads, ComposedHeads)
         self.embedding_dim = model.embedding_dim
         # What is saved: variables and tables. Of Keras' objects the values alone, as
@@ -61,7 +61,7 @@ class Towers(tf.Module):
 
     def embed_image_features(self, features: tf.Tensor) -> tf.Tensor:
         """Features to `(n, embedding_dim)` unit vectors."""
-        return self._heads.image_head(features, training=False)
+        return self._model.heads.image_head(features, training=False)
 
     def embed_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
         """Pixels to `(n, embedding_dim)` unit vectors."""
@@ -99,10 +99,10 @@ class Towers(tf.Module):
         """
         features = self.text_features(token_ids, padding_mask)
         if not self.has_fusion:
-            return self._heads.text_head(features, training=False)
+            return self._model.heads.text_head(features, training=False)
         count = tf.shape(token_ids)[0]
         nothing = tf.zeros((count, *self._images.feature_shape))
-        return self._heads.compose(nothing, features, tf.fill([count], False))
+        return self._model.heads.compose(nothing, features, tf.fill([count], False))
 
     def text_features(self, token_ids: tf.Tensor, padding_mask: tf.Tensor) -> tf.Tensor:
         """Tokens to features of texts, not normalised."""
@@ -127,7 +127,9 @@ class Towers(tf.Module):
         same = tf.debugging.assert_equal(tf.shape(images), tf.shape(texts), UNEQUAL)
         with tf.control_dependencies([same]):
             places = self.image_features(self.pixels(tf.identity(images)))
-        return self._heads.compose(places, self.text_features(**self.tokens(texts)))
+        return self._model.heads.compose(
+            places, self.text_features(**self.tokens(texts))
+        )
 
 
 def unless_empty(
