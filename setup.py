@@ -36,16 +36,20 @@ HUB = [
 
 SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 
+KERNEL = ["ipykernel>=6.29", "ipywidgets>=8.1", "nbclient>=0.10", "nbformat>=5.10"]
+
 EXTRAS = {
     "tfidf": ["scikit-learn>=1.5"],
     "search": SEARCH,
     "milvus": [*SEARCH, *MILVUS],
     "segment": SEGMENT,
+    "notebooks": [*SEARCH, *KERNEL, "jupyterlab>=4.3"],
     "test": [
         *HUB,
         *SEARCH,
         *MILVUS,
         *SEGMENT,
+        *KERNEL,
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",

@@ -9,4 +9,5 @@ from twinlens.report.composed_page import write_composed_report as write_compose
 from twinlens.report.labels import draw_label_metrics as draw_label_metrics
 from twinlens.report.pictures import draw_samples as draw_samples
 from twinlens.report.retrieved import draw_retrieved as draw_retrieved
+from twinlens.report.write import attention_examples as attention_examples
 from twinlens.report.write import write_report as write_report
