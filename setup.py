@@ -39,6 +39,7 @@ SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
 
 LITERT = ["ai-edge-litert>=2"]
+KERNEL = ["ipykernel>=6.29", "ipywidgets>=8.1", "nbclient>=0.10", "nbformat>=5.10"]
 
 EXTRAS = {
     "tfidf": ["scikit-learn>=1.5"],
@@ -47,6 +48,7 @@ EXTRAS = {
     "segment": SEGMENT,
     "onnx": ONNX,
     "litert": LITERT,
+    "notebooks": [*SEARCH, *KERNEL, "jupyterlab>=4.3"],
     "test": [
         *HUB,
         *SEARCH,
@@ -54,6 +56,7 @@ EXTRAS = {
         *SEGMENT,
         *ONNX,
         *LITERT,
+        *KERNEL,
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
