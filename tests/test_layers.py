@@ -30,11 +30,14 @@ FLOORS = [
         "cli",
         "cli_parts",
         "cli_search",
+        "cli_serve",
         "commands",
         "data_commands",
         "index_commands",
         "report",
         "search_commands",
+        "serve",
+        "serve_commands",
         "sweep",
         "tables",
     },
@@ -105,7 +108,7 @@ def test_nothing_imports_the_library_by_its_second_name():
     ]
 
 
-DOORS = ["train", "evaluate", "data", "sweep", "encoders"]
+DOORS = ["train", "evaluate", "data", "sweep", "encoders", "serve"]
 
 
 @pytest.mark.parametrize("door", DOORS)

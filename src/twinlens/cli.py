@@ -13,6 +13,7 @@ from rich.console import Console
 
 from twinlens.cli_parts import ConfigOption, SetOption, stoppable
 from twinlens.cli_search import index_command, search_command
+from twinlens.cli_serve import serve_command
 from twinlens.errors import InputError
 
 READERS = (
@@ -197,6 +198,7 @@ def encoders_command(
 
 app.command("index")(index_command)
 app.command("search")(search_command)
+app.command("serve")(serve_command)
 
 
 def _door(command: Callable) -> Callable[[], None]:
@@ -229,3 +231,4 @@ data = _door(data_command)
 encoders = _door(encoders_command)
 index = _door(index_command)
 search = _door(search_command)
+serve = _door(serve_command)
