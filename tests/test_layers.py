@@ -24,6 +24,7 @@ FLOORS = [
         "composed_experiment",
         "zero_shot",
         "search",
+        "ratings",
     },
     {
         "catalogue",
@@ -34,6 +35,7 @@ FLOORS = [
         "commands",
         "data_commands",
         "index_commands",
+        "rating_commands",
         "report",
         "search_commands",
         "serve",

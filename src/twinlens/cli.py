@@ -109,10 +109,20 @@ def evaluate_command(
     zero_shot: Annotated[
         bool, typer.Option("--zero-shot", help="The pair of --config, as it comes.")
     ] = False,
+    ratings: Annotated[
+        str, typer.Option(metavar="FILE", help="What people thought, from `serve`.")
+    ] = "",
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
     """Measure a run or a ready pair, or compare two runs on the same queries."""
+    if ratings:
+        if any((run, split, label, triplets, zero_shot, config, set_)):
+            raise InputError("--ratings names a file of its own; nothing goes with it.")
+        from twinlens.rating_commands import print_ratings
+
+        print_ratings(ratings)
+        return
     overrides = [*(set_ or []), *([f"evaluation.split={split!r}"] if split else [])]
     if zero_shot == bool(run) or (config and run):
         raise InputError(

@@ -55,15 +55,19 @@ def _serve(index: str, run: str, listening: socket.socket, ratings: str) -> None
     # Clients are told in their answer (`Service.search`).
     warnings.filterwarnings("ignore", "The query has", UserWarning)
     from twinlens.progress import duration
+    from twinlens.ratings import RatingFile
     from twinlens.search import SearchIndex
     from twinlens.serve import Service, build_app
+    from twinlens.serve.page import add_page
     from twinlens.tables import say
 
     opened = SearchIndex.load(index, run)
     say(f"{opened.vectors.folder}: {len(opened):,} items; opening {opened.run} …")
     service = Service(opened)
+    rated = RatingFile(ratings or opened.vectors.folder / "ratings.sqlite")
     service.warm_up()
     app = build_app(service)
+    add_page(app, service, rated)
     host, port = listening.getsockname()[:2]
     say(f"Ready after {duration(time.monotonic() - start)}: http://{host}:{port}")
     config = uvicorn.Config(app, log_level="warning")

@@ -19,7 +19,7 @@ def address(item: str) -> str:
 def thumbnail(path: str, size: int) -> tuple[bytes, str] | None:
     """A small JPEG and its media type; `None` if the file cannot be read."""
     picture = open_picture(path, size) if path else None
-    return None if picture is None else (_jpeg(picture), "image/jpeg")
+    return None if picture is None else (as_jpeg(picture), "image/jpeg")
 
 
 def original(path: str) -> tuple[bytes, str] | None:
@@ -34,10 +34,11 @@ def original(path: str) -> tuple[bytes, str] | None:
 
 def blank(size: int = 32) -> bytes:
     """A grey picture."""
-    return _jpeg(Image.new("RGB", (size, size), "grey"))
+    return as_jpeg(Image.new("RGB", (size, size), "grey"))
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def as_jpeg(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a JPEG."""
     contents = io.BytesIO()
     picture.save(contents, "JPEG", quality=QUALITY)
     return contents.getvalue()
