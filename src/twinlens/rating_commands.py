@@ -35,10 +35,9 @@ def print_ratings(path: str) -> None:
             table.add_row(model, name, *_cells(row, name))
     console.print(table)
     for row in found.to_dict("records"):
-        say(
-            f"{row['name']} ({row['model'][:SHOWN_DIGITS]}): {row['ratings']:,} ratings "
-            f"of {row['queries']:,} queries by {row['raters']:,} raters."
-        )
+        counts = "{ratings:,} ratings of {queries:,} queries by {raters:,} raters."
+        digest = row["model"][:SHOWN_DIGITS]
+        say(f"{row['name']} ({digest}): {counts.format(**row)}")
     say(
         "Means with 95 % bootstrap intervals, queries as units; agreement of raters on "
         "the same answers: Krippendorff's alpha, 1 complete, 0 as by chance."
