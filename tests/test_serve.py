@@ -10,6 +10,8 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("nicegui", reason='needs pip install "twinlens[serve]"')
@@ -129,6 +131,7 @@ def test_health_and_counters_say_how_it_goes(client, served):
     assert line in counted and "twinlens_batch_jobs_count" in counted
 
 
+@pytest.mark.filterwarnings("ignore:The query has")
 def test_a_text_beyond_the_encoder_is_said(client):
     said = client.post("/search", json={"text": "red " * 200}).json()
     assert "200 words" in said["note"] and said["results"]
@@ -165,6 +168,29 @@ def test_a_mistake_is_named_in_json(client, served, status, body, message):
     said = client.post("/search", content=body, headers=headers)
     assert said.status_code == status and message in said.json()["error"]
     assert str(served.vectors.folder) not in said.text
+
+
+WORDS = ["colour", "number", "=", "<=", "!=", "in", "(", ")", '"red"', "'", "1", "2.5"]
+WORDS += [",", "and", "or", "not", "true", "`", "\\", "1e400", "-", "split", "id"]
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    text=st.text(min_size=1, max_size=50),
+    where=st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join),
+    diversity=st.floats(0, 1),
+)
+def test_strange_texts_and_filters_are_answered_or_refused(
+    client, text, where, diversity
+):
+    asked = {"text": text, "where": where, "diversity": diversity}
+    said = client.post("/search", json=asked)
+    assert said.status_code in (200, 400, 422), said.text
+    assert ("results" in said.json()) == (said.status_code == 200)
 
 
 def test_a_huge_number_in_a_filter_compares(client):
@@ -320,8 +346,6 @@ def test_a_failure_of_the_work_reaches_all_who_wait():
 
 
 def test_an_index_of_another_model_is_not_served(index, model):
-    other = replace(model, name="another", average_views=True)
-    other.__dict__["digest"] = "0" * 32
     loaded = SearchIndex.load(index.vectors.folder, model.folder)
     loaded.vectors.info["model"]["digest"] = "f" * 32
     with pytest.raises(InputError, match="is another model"):

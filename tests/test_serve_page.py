@@ -120,9 +120,9 @@ def test_a_picture_and_then_words_beside_it_weighed_by_a_slider(served, index, v
     ask(page, "a red disc")
     both = index.search("a red disc", image=path, k=24)
     assert shown(page) == both["id"].tolist() and slider.is_visible()
-    slider.focus()
+    track = slider.locator("[tabindex='0']")
     for _ in range(10):
-        slider.press("ArrowRight")
+        track.press("ArrowRight")
     page.wait_for_timeout(800)
     words = index.search("a red disc", image=path, k=24, text_weight=1.0)
     assert shown(page) == words["id"].tolist()
