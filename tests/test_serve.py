@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import struct
 import threading
 import time
 from dataclasses import replace
@@ -48,12 +49,6 @@ def client(served):
 def picture(served):
     path = served.vectors.items["image_path"].iloc[5]
     return open(path, "rb").read()
-
-
-def png(side, **how):
-    contents = io.BytesIO()
-    Image.new("1", (side, side)).save(contents, "PNG", **how)
-    return contents.getvalue()
 
 
 # === Answers ===
@@ -211,10 +206,9 @@ def test_no_path_of_a_client_opens_a_file(client, served, path):
 
 
 def test_what_is_no_picture_or_too_large_is_refused_unread(client, picture):
-    start = time.monotonic()
-    said = client.post("/search", files={"image": ("huge.png", png(30_000))})
+    huge = picture[:16] + struct.pack(">II", 30_000, 30_000) + picture[24:]
+    said = client.post("/search", files={"image": ("huge.png", huge)})
     assert said.status_code == 400 and "30000 x 30000" in said.json()["error"]
-    assert time.monotonic() - start < 2
     large = picture + b"\0" * 20_000_000
     said = client.post("/search", files={"image": ("large.png", large)})
     assert said.status_code == 413 and "20 MB" in said.json()["error"]

@@ -14,12 +14,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import asyncio
 import contextlib
 import itertools
+import json
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 
 import aiohttp
@@ -42,6 +44,7 @@ WORDS = {
     "does": ["runs", "sits", "jumps", "plays with a ball", "looks up", "is waiting"],
     "where": ["in the snow", "on a beach", "at night", "near a wall", "in a city"],
 }
+SERVER = ["-m", "experiments.benchmarks.serve", "server"]
 Texts = Iterator[str]
 
 app = typer.Typer()
@@ -71,9 +74,9 @@ def measure(
     from twinlens.quiet import import_tensorflow
 
     import_tensorflow()
-    from twinlens.config import IndexSettings
+    from twinlens.config import IndexSettings, SearchSettings
     from twinlens.index import create
-    from twinlens.search import open_model
+    from twinlens.search import SearchIndex, open_model
 
     model, texts = open_model(run), _texts()
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +88,11 @@ def measure(
             made.add(items_of(count), clustered(count, dim, seed=3))
             name = f"{backend}, {count:,} × {dim}"
             _cold_start(name, path, run, texts)
-            _ask(name, path, run, texts, rounds, requests)
+            library = SearchIndex(made, SearchSettings(), run, model)
+            with _process([*SERVER, path, run], 64) as batched:
+                _one_client(name, batched, library, texts, requests)
+                with _process([*SERVER, path, run], 1) as single:
+                    _crowd(name, batched, single, texts, rounds, requests)
 
 
 def _cold_start(name: str, index: Path, run: str, texts: Texts) -> None:
@@ -96,48 +103,55 @@ def _cold_start(name: str, index: Path, run: str, texts: Texts) -> None:
         print(f"| {name}: cold start to first answer | {_since(start):.1f} s |")
 
 
-def _ask(
-    name: str, index: Path, run: str, texts: Texts, rounds: int, requests: int
+def _one_client(name: str, port: int, library, texts: Texts, requests: int) -> None:
+    http = HTTPConnection("127.0.0.1", port)
+
+    def ask() -> None:
+        body = json.dumps({"text": next(texts)})
+        http.request("POST", "/search", body, {"Content-Type": "application/json"})
+        if not json.loads(http.getresponse().read())["results"]:
+            raise RuntimeError("no answers")
+
+    jobs = {"library": lambda: library.search(next(texts)), "http": ask}
+    seconds = alternate(jobs, requests)
+    middle, late = 1000 * np.percentile(seconds["http"], [50, 95])
+    alone = 1000 * np.median(seconds["library"])
+    found = f"p50 {middle:.1f} ms, p95 {late:.1f}; the library alone {alone:.1f}"
+    print(f"| {name}: one client | {found} |")
+
+
+def _crowd(
+    name: str, batched: int, single: int, texts: Texts, rounds: int, requests: int
 ) -> None:
-    script = ["-m", "experiments.benchmarks.serve", "server", index, run]
-    with _process(script, 64) as batched, _process(script, 1) as single:
-        some = list(itertools.islice(texts, requests))
-        times = asyncio.run(_asked(batched, some, 1))
-        middle, late = 1000 * np.percentile(times, [50, 95])
-        print(f"| {name}: one client | p50 {middle:.1f} ms, p95 {late:.1f} |")
+    def ask(port: int) -> None:
+        asyncio.run(_asked(port, list(itertools.islice(texts, requests)), CLIENTS))
 
-        def crowd(port: int) -> None:
-            asyncio.run(_asked(port, list(itertools.islice(texts, requests)), CLIENTS))
-
-        seconds = alternate(
-            {"batched": lambda: crowd(batched), "single": lambda: crowd(single)}, rounds
-        )
-        rates = {each: rate(seconds[each], requests) for each in seconds}
-        times_faster = ratio(seconds["single"], seconds["batched"])
-        print(
-            f"| {name}: {CLIENTS} clients, batched / one by one | {times_faster:.2f} "
-            f"({rates['batched']:.0f} against {rates['single']:.0f} answers/s) |"
-        )
+    seconds = alternate(
+        {"batched": lambda: ask(batched), "single": lambda: ask(single)}, rounds
+    )
+    rates = {each: rate(seconds[each], requests) for each in seconds}
+    times_faster = ratio(seconds["single"], seconds["batched"])
+    print(
+        f"| {name}: {CLIENTS} clients, batched / one by one | {times_faster:.2f} "
+        f"({rates['batched']:.0f} against {rates['single']:.0f} answers/s) |"
+    )
 
 
-async def _asked(port: int, texts: list[str], clients: int) -> list[float]:
-    """Seconds of each request, by so many clients at a time; all must be answered."""
-    left, seconds = iter(texts), []
+async def _asked(port: int, texts: list[str], clients: int) -> None:
+    """Asks with so many clients at a time; all must be answered."""
+    left = iter(texts)
     address = f"http://127.0.0.1:{port}/search"
 
     async def client(http: aiohttp.ClientSession) -> None:
         for text in left:
-            start = time.perf_counter()
             async with http.post(address, json={"text": text}) as answer:
                 found = await answer.json()
             if answer.status != 200 or not found["results"]:
                 raise RuntimeError(f"{answer.status}: {found}")
-            seconds.append(_since(start))
 
     connector = aiohttp.TCPConnector(limit=clients)
     async with aiohttp.ClientSession(connector=connector) as http:
         await asyncio.gather(*(client(http) for _ in range(clients)))
-    return seconds
 
 
 @contextlib.contextmanager

@@ -34,17 +34,13 @@ def open_port(host: str, port: int) -> socket.socket:
     """
     try:
         kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(kind, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(WAITING)
+        return socket.create_server(address[:2], family=kind, backlog=WAITING)
     except OSError as error:
         raise InputError(
             f"{host}:{port} cannot be served ({error.strerror or error}). Another "
             "program may have the port: name a free one with --port, and with --host "
             "an address of this machine."
         ) from None
-    return listening
 
 
 def _serve(index: str, run: str, listening: socket.socket, ratings: str) -> None:
@@ -69,6 +65,7 @@ def _serve(index: str, run: str, listening: socket.socket, ratings: str) -> None
     app = build_app(service)
     add_page(app, service, rated)
     host, port = listening.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host  # of IPv6
     say(f"Ready after {duration(time.monotonic() - start)}: http://{host}:{port}")
     config = uvicorn.Config(app, log_level="warning")
     try:

@@ -10,7 +10,7 @@ from twinlens.serve.metrics import Metrics
 from twinlens.serve.refusals import Refusal, too_large
 
 ITEMS = "/items/"
-UNLIMITED = ("/health", "/metrics", "/_nicegui")  # no turn, or one of their own
+UNLIMITED = ("/health", "/metrics", "/_nicegui")  # neither number nor time counts
 RETRY_AFTER_SECONDS = 1
 
 
@@ -38,46 +38,46 @@ class Gate:
             scope["path"] = scope["raw_path"].decode("ascii")
         exchange = _Exchange(receive, send, self._limits.upload_bytes)
         start = time.perf_counter()
-        self._in_flight += 1
+        counts = not scope["path"].startswith(UNLIMITED)
+        self._in_flight += counts
         self._metrics.in_flight.set(self._in_flight)
         try:
-            await self._limited(scope, exchange)
+            refusal = self._refusal(scope, counts)
+            if refusal is None:
+                refusal = await self._answer(scope, exchange, counts)
+            if refusal is not None and not exchange.status:
+                await refusal.response()(scope, exchange.receive, exchange.pass_on)
         finally:
-            self._in_flight -= 1
+            self._in_flight -= counts
             self._metrics.in_flight.set(self._in_flight)
             self._count(scope, exchange.status, time.perf_counter() - start)
 
-    async def _limited(self, scope: Scope, exchange: "_Exchange") -> None:
-        refusal = self._refusal(scope)
-        if refusal is None:
-            try:
-                seconds = self._limits.timeout_seconds
-                if scope["path"].startswith(UNLIMITED):
-                    seconds = None
-                async with asyncio.timeout(seconds):
-                    await self._app(scope, exchange.receive, exchange.send)
-            except TimeoutError:
-                refusal = Refusal(
-                    504,
-                    f"No answer within {self._limits.timeout_seconds:g} seconds.",
-                    "The service is busy, or the upload is slow. Try again.",
-                )
-            refusal = exchange.refusal or refusal
-        if refusal is not None and not exchange.status:
-            await refusal.response()(scope, exchange.receive, exchange.pass_on)
+    async def _answer(
+        self, scope: Scope, exchange: "_Exchange", counts: bool
+    ) -> Refusal | None:
+        """Lets the app answer; why it did not, if so."""
+        seconds = self._limits.timeout_seconds
+        try:
+            async with asyncio.timeout(seconds if counts else None):
+                await self._app(scope, exchange.receive, exchange.send)
+        except TimeoutError:
+            return exchange.refusal or Refusal(
+                504,
+                f"No answer within {seconds:g} seconds.",
+                "The service is busy, or the upload is slow. Try again.",
+            )
+        return exchange.refusal
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope, counts: bool) -> Refusal | None:
         """Why a request is not even begun."""
+        most = self._limits.in_flight
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limits.upload_bytes:
             return too_large(self._limits.upload_bytes)
-        if scope["path"].startswith(UNLIMITED):
-            return None
-        if self._in_flight > self._limits.in_flight:
+        if counts and self._in_flight > most:
             return Refusal(
                 503,
-                f"{self._limits.in_flight} requests are being answered, the most at a "
-                "time.",
+                f"{most} requests are being answered, the most at a time.",
                 "Try again after a moment.",
                 {"Retry-After": str(RETRY_AFTER_SECONDS)},
             )
