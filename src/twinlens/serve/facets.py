@@ -39,7 +39,8 @@ class Facet:
             return f"{column} in ({', '.join(map(_literal, chosen))})"
         if not chosen or (chosen["min"], chosen["max"]) == (self.low, self.high):
             return ""
-        return f"{column} >= {chosen['min']:g} and {column} <= {chosen['max']:g}"
+        low, high = number(chosen["min"]), number(chosen["max"])
+        return f"{column} >= {low} and {column} <= {high}"
 
 
 def find_facets(items: pd.DataFrame) -> list[Facet]:
@@ -51,6 +52,11 @@ def find_facets(items: pd.DataFrame) -> list[Facet]:
     names = [name for name in items.columns[FIRST_ATTRIBUTE:] if "`" not in str(name)]
     found = (_facet(str(name), items[name].dropna()) for name in names)
     return [facet for facet in found if facet is not None]
+
+
+def number(value: float) -> str:
+    """All digits of a number, and a whole one without a point."""
+    return repr(int(value) if float(value).is_integer() else float(value))
 
 
 def joined(parts: list[str]) -> str:

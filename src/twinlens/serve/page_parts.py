@@ -9,7 +9,7 @@ from nicegui import events, ui
 from twinlens.errors import InputError
 from twinlens.ratings import HIGHEST, SCALES, RatingFile, Shown
 from twinlens.report.pictures import open_picture, score
-from twinlens.serve.facets import Facet
+from twinlens.serve.facets import Facet, number
 from twinlens.serve.thumbnails import address, as_jpeg
 
 TILE = 320  # pixels of a thumbnail: two a phone's width, sharp on most screens
@@ -115,7 +115,9 @@ def range_filter(facet: Facet, changed: Callable) -> ui.element:
         ).props("dense")
         chosen.props["aria-label"] = facet.name
         said.bind_text_from(
-            chosen, "value", lambda v: f"{facet.name}: {v['min']:g} to {v['max']:g}"
+            chosen,
+            "value",
+            lambda v: f"{facet.name}: {number(v['min'])} to {number(v['max'])}",
         )
 
     async def moved(event: events.GenericEventArguments) -> None:
