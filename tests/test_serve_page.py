@@ -195,6 +195,7 @@ def test_a_wrong_file_is_named(served, index, visit, how):
     message = {"text": "not a picture", "cut": "damaged", "kind": "no picture"}[how]
     said = page.locator(".status.wrong", has_text=message)
     said.wait_for()
+    page.screenshot(path=SCREENSHOTS / f"wrong-file-{how}.png")
     if how != "kind":
         assert "odd.jpg" in said.inner_text()
     ask(page, "a red disc")  # and it goes on
