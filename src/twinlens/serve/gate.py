@@ -35,7 +35,7 @@ class Gate:
             return await self._app(scope, receive, send)
         if scope["path"].startswith(ITEMS):
             # Still quoted: a slash inside an id is told from one behind it.
-            scope["path"] = scope["raw_path"].decode("ascii")
+            scope["path"] = scope["raw_path"].decode("utf-8", "replace")
         exchange = _Exchange(receive, send, self._limits.upload_bytes)
         start = time.perf_counter()
         counts = not scope["path"].startswith(UNLIMITED)
