@@ -25,6 +25,7 @@ FLOORS = [
         "zero_shot",
         "search",
         "export",
+        "ratings",
     },
     {
         "catalogue",
@@ -32,12 +33,16 @@ FLOORS = [
         "cli_export",
         "cli_parts",
         "cli_search",
+        "cli_serve",
         "commands",
         "data_commands",
         "export_commands",
         "index_commands",
+        "rating_commands",
         "report",
         "search_commands",
+        "serve",
+        "serve_commands",
         "sweep",
         "tables",
     },
@@ -108,7 +113,7 @@ def test_nothing_imports_the_library_by_its_second_name():
     ]
 
 
-DOORS = ["train", "evaluate", "data", "sweep", "encoders", "export"]
+DOORS = ["train", "evaluate", "data", "sweep", "encoders", "export", "serve"]
 
 
 @pytest.mark.parametrize("door", DOORS)
