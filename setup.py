@@ -36,16 +36,43 @@ HUB = [
 
 SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 
+ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
+
+LITERT = ["ai-edge-litert>=2"]
+
+KERNEL = ["ipykernel>=6.29", "ipywidgets>=8.1", "nbclient>=0.10", "nbformat>=5.10"]
+
+SERVE = [
+    *SEARCH,
+    "fastapi>=0.115",
+    "uvicorn>=0.32",
+    "python-multipart>=0.0.18",  # forms of FastAPI
+    "prometheus-client>=0.21",
+    "nicegui>=3.4,<4",
+    "krippendorff>=0.8",
+]
+
 EXTRAS = {
     "tfidf": ["scikit-learn>=1.5"],
     "search": SEARCH,
     "milvus": [*SEARCH, *MILVUS],
     "segment": SEGMENT,
+    "onnx": ONNX,
+    "litert": LITERT,
+    "notebooks": [*SEARCH, *KERNEL, "jupyterlab>=4.3"],
+    "serve": SERVE,
     "test": [
         *HUB,
         *SEARCH,
         *MILVUS,
         *SEGMENT,
+        *ONNX,
+        *LITERT,
+        *KERNEL,
+        *SERVE,
+        "httpx>=0.28",
+        "schemathesis>=4.0",
+        "playwright>=1.49",  # drives Debian's Chromium; downloads none
         "pytest>=8.3",
         "pytest-xdist>=3.6",
         "hypothesis>=6.100",
@@ -80,7 +107,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages("src"),
     package_dir={"": "src"},
-    package_data={"twinlens": ["config/*.toml", "report/*.html"]},
+    package_data={"twinlens": ["config/*.toml", "report/*.html", "serve/*.css"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["twinlens = twinlens.cli:main"]},

@@ -12,6 +12,7 @@ from twinlens.composed import ComposedHeads
 from twinlens.composed_experiment import ComposedExperiment
 from twinlens.config import load_config, to_toml
 from twinlens.errors import InputError
+from twinlens.report import attention_examples
 from twinlens.runs import Run
 from twinlens.training.phase1 import load_heads
 
@@ -145,6 +146,16 @@ def test_two_fusions_are_compared_on_the_same_queries(composed_home, composed):
     assert said.code == 0, said.err
     assert "composed-phase1 and plain-phase1 on 'test', paired" in said.out
     assert "recall@10" in said.out and "randomisation test" in said.out
+
+
+def test_attention_is_shown_for_as_many_queries_as_are_asked_for(composed, experiment):
+    heads = load_heads(Run(composed.folder))
+    found = attention_examples(heads, experiment, "test", 3)
+    assert len(found) == 3
+    for each in found:
+        assert each.over_words.shape == (4, len(each.words))
+        assert each.of_places.sum() == pytest.approx(1, abs=1e-5)
+    assert len(attention_examples(heads, experiment, "test", 99)) == 12  # all there are
 
 
 @pytest.mark.slow

@@ -24,17 +24,25 @@ FLOORS = [
         "composed_experiment",
         "zero_shot",
         "search",
+        "export",
+        "ratings",
     },
     {
         "catalogue",
         "cli",
+        "cli_export",
         "cli_parts",
         "cli_search",
+        "cli_serve",
         "commands",
         "data_commands",
+        "export_commands",
         "index_commands",
+        "rating_commands",
         "report",
         "search_commands",
+        "serve",
+        "serve_commands",
         "sweep",
         "tables",
     },
@@ -105,7 +113,7 @@ def test_nothing_imports_the_library_by_its_second_name():
     ]
 
 
-DOORS = ["train", "evaluate", "data", "sweep", "encoders"]
+DOORS = ["train", "evaluate", "data", "sweep", "encoders", "export", "serve"]
 
 
 @pytest.mark.parametrize("door", DOORS)

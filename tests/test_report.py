@@ -4,14 +4,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from twinlens.config import load_config, override
 from twinlens.data.table import CaptionData, Problem
+from twinlens.errors import InputError
 from twinlens.evaluation import DIRECTIONS, Evaluation
 from twinlens.evaluation.breakdown import by_label, by_slice, intervals
 from twinlens.evaluation.measure import Embedded, _measure
-from twinlens.report import draw_samples, write_report
+from twinlens.report import draw_retrieved, draw_samples, write_report
+from twinlens.report.composed_examples import GREEN
 from twinlens.report.figures import chance_curve, sample_cosines
 from twinlens.report.pictures import open_picture
 from twinlens.runs import start_run
@@ -262,6 +265,54 @@ def test_pictures_are_turned_upright(tmp_path):
 def test_samples_are_drawn_even_if_a_picture_is_missing(tmp_path):
     _, experiment, _ = make(tmp_path)
     (tmp_path / "p3.jpg").unlink()
-    draw_samples(experiment.table, tmp_path / "samples.png")
+    figure = draw_samples(experiment.table, tmp_path / "samples.png")
+    assert len(figure.axes) == PICTURES
     with Image.open(tmp_path / "samples.png") as drawn:
         assert drawn.size == (1040, 640)  # eight pictures, two rows of four
+
+
+# === Captions and what several models find ===
+
+
+def retrieved(folder, queries, names=("it",)):
+    """The figure's panels as `(lines, columns)`, of models that find the same."""
+    _, experiment, evaluation = make(folder)
+    found = dict.fromkeys(names, evaluation)
+    figure = draw_retrieved(found, queries, experiment.table, folder / "drawn.png")
+    with Image.open(folder / "drawn.png") as drawn:
+        assert drawn.format == "PNG"
+    return np.array(figure.axes).reshape(len(queries) * len(names), -1)
+
+
+def words(axes):
+    return " ".join(" ".join(text.get_text().split()) for text in axes.texts)
+
+
+def test_the_right_picture_is_framed_at_its_place_or_behind_the_answers(tmp_path):
+    lines = retrieved(tmp_path, [4, 2, 0])  # found first, second, last of eight
+    green = [
+        [to_hex(axes.spines["top"].get_edgecolor()) == GREEN for axes in line[1:]]
+        for line in lines
+    ]
+    assert [line.index(True) for line in green] == [0, 1, 5]
+    assert [sum(line) for line in green] == [1, 1, 1]
+    ranks = [words(line[0]).split("rank ")[1] for line in lines]
+    assert ranks == ["1 of 8", "2 of 8", "8 of 8"]
+    assert words(lines[2][-1]) == "right: 0.00"  # its cosine: nothing in common
+
+
+def test_models_stand_one_below_the_other_and_the_caption_once(tmp_path):
+    lines = retrieved(tmp_path, [2], ("before", "after"))
+    assert words(lines[0][0]) == "“caption 2 of picture 1” before rank 2 of 8"
+    assert words(lines[1][0]) == "after rank 2 of 8"
+
+
+def test_queries_that_are_no_captions_are_named(tmp_path):
+    _, experiment, evaluation = make(tmp_path)
+    table = experiment.table
+    with pytest.raises(InputError, match="query 16 is no caption: rows 0 to 15"):
+        draw_retrieved({"it": evaluation}, [0, 16], table)
+    with pytest.raises(InputError, match="0 queries and evaluations of 16 captions"):
+        draw_retrieved({"it": evaluation}, [], table)
+    with pytest.raises(InputError, match="of no captions"):
+        draw_retrieved({}, [0], table)

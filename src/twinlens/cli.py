@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from twinlens.cli_export import export_command
 from twinlens.cli_parts import ConfigOption, SetOption, stoppable
 from twinlens.cli_search import index_command, search_command
+from twinlens.cli_serve import serve_command
 from twinlens.errors import InputError
 
 READERS = (
@@ -108,10 +110,20 @@ def evaluate_command(
     zero_shot: Annotated[
         bool, typer.Option("--zero-shot", help="The pair of --config, as it comes.")
     ] = False,
+    ratings: Annotated[
+        str, typer.Option(metavar="FILE", help="What people thought, from `serve`.")
+    ] = "",
     config: ConfigOption = None,
     set_: SetOption = None,
 ) -> None:
     """Measure a run or a ready pair, or compare two runs on the same queries."""
+    if ratings:
+        if any((run, split, label, triplets, zero_shot, config, set_)):
+            raise InputError("--ratings names a file of its own; nothing goes with it.")
+        from twinlens.rating_commands import print_ratings
+
+        print_ratings(ratings)
+        return
     overrides = [*(set_ or []), *([f"evaluation.split={split!r}"] if split else [])]
     if zero_shot == bool(run) or (config and run):
         raise InputError(
@@ -197,6 +209,8 @@ def encoders_command(
 
 app.command("index")(index_command)
 app.command("search")(search_command)
+app.command("export")(export_command)
+app.command("serve")(serve_command)
 
 
 def _door(command: Callable) -> Callable[[], None]:
@@ -229,3 +243,5 @@ data = _door(data_command)
 encoders = _door(encoders_command)
 index = _door(index_command)
 search = _door(search_command)
+export = _door(export_command)
+serve = _door(serve_command)

@@ -16,14 +16,14 @@ def import_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" in sys.modules:
         return
-    with _stderr_kept_back():
+    with stderr_kept_back():
         import tensorflow
         import tensorflow_text  # noqa: F401
     tensorflow.get_logger().setLevel("ERROR")  # one graph a network is no retracing
 
 
 @contextlib.contextmanager
-def _stderr_kept_back() -> Iterator[None]:
+def stderr_kept_back() -> Iterator[None]:
     """Keeps what is written to file descriptor 2; shows it if an error follows."""
     sys.stderr.flush()
     original = os.dup(2)

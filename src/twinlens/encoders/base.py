@@ -122,15 +122,20 @@ class TextEncoder:
             What `model` takes of `token_ids`, `padding_mask` (1 for a token, 0
             behind the end) and `segment_ids`, each `(n, length)` int32.
         """
-        columns = self.length or length
-        tokens = ids.to_tensor(self.pad_id, shape=(None, columns))
+        found = self.padded(ids, length)
+        return {name: found[name] for name in self.model.input}
+
+    def padded(
+        self, ids: tf.RaggedTensor, length: int | None = None
+    ) -> dict[str, tf.Tensor]:
+        """All that `pack` chooses from, whether `model` takes it or not. Graph code."""
+        tokens = ids.to_tensor(self.pad_id, shape=(None, self.length or length))
         lengths = tf.minimum(ids.row_lengths(), tf.shape(tokens, tf.int64)[1])
-        found = {
+        return {
             "token_ids": tokens,
             "padding_mask": tf.sequence_mask(lengths, tf.shape(tokens)[1], tf.int32),
             "segment_ids": tf.zeros_like(tokens),
         }
-        return {name: found[name] for name in self.model.input}
 
 
 def blocks(model: keras.Model, block_end: str) -> list[list[layers.Layer]]:

@@ -1,6 +1,7 @@
 """Encoders of TF-Hub, or of any folder with a SavedModel: `hub:HANDLE_OR_PATH`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -175,19 +176,33 @@ def _tokens(preprocessor: str, what: str) -> dict:
             "TF-Hub names."
         )
     start, end, pad = _marks(found.inference, said)
-
-    def tokenizer(texts):
-        pieces = _ragged(found.inference(texts))
-        return pieces[:, len(start) : -len(end)] if start else pieces
-
     return {
-        "tokenizer": tokenizer,
+        "tokenizer": SavedTokens(loaded, found.inference, len(start)),
         "start": start,
         "end": end,
         "pad_id": pad,
         "vocabulary": folder_digest(folder),
         "longest": found.outputs["input_word_ids"][1] or 0,
     }
+
+
+class SavedTokens(tf.Module):
+    """Strings to ragged token ids by a preprocessor. Graph code.
+
+    Args:
+        loaded: the preprocessor, whose tables have to live as long as this.
+        preprocess: how it is called.
+        around: tokens that it puts before every text, and as many behind.
+    """
+
+    def __init__(self, loaded: Any, preprocess: Callable, around: int) -> None:
+        super().__init__()
+        self.loaded, self._preprocess, self._around = loaded, preprocess, around
+
+    def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """`(n,)` strings to ragged `(n, None)` int32, without start and end."""
+        pieces = _ragged(self._preprocess(texts))
+        return pieces[:, self._around : -self._around] if self._around else pieces
 
 
 def _ragged(outputs: dict) -> tf.RaggedTensor:

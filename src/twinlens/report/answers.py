@@ -2,13 +2,12 @@
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from twinlens.report.pictures import frame, show, write_below
+from twinlens.report.pictures import Written, frame, show, write_below, written
 from twinlens.search import Query
 
 MOST = 50  # queries in one picture
@@ -19,15 +18,15 @@ def draw_answers(
     queries: Sequence[Query],
     found: Sequence[pd.DataFrame],
     items: pd.DataFrame,
-    path: Path,
-) -> None:
+    path: Written | None = None,
+) -> Figure:
     """One row a query: what was asked for, then the answers with title and score.
 
     Args:
         queries: the first `MOST` are drawn.
         found: answers of each, as `SearchIndex.search_many` gives them.
         items: of the index, for queries by item.
-        path: PNG file to write.
+        path: PNG file to write, if any.
     """
     queries, found = queries[:MOST], found[:MOST]
     columns = 1 + max(len(frame) for frame in found)
@@ -42,7 +41,7 @@ def draw_answers(
             write_below(
                 axes, f"{answer.rank}.  {answer.score:.3f}\n{_short(answer.title)}"
             )
-    figure.savefig(path, format="png")
+    return written(figure, path)
 
 
 def _draw_query(axes: Axes, query: Query, items: pd.DataFrame) -> None:

@@ -1,6 +1,5 @@
 """Where a composed query looks: at which places of the picture, with which words."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from PIL import Image, ImageOps
 
 from twinlens.errors import InputError
 from twinlens.report.panels import LIGHT, Theme
-from twinlens.report.pictures import SIDE, frame, open_picture, show
+from twinlens.report.pictures import SIDE, Written, frame, open_picture, show, written
 
 WIDTHS = (1.0, 1.05, 1.7)  # picture, words, places × words
 WIDTH, LOW, LINE = 11.0, 2.9, 0.19  # inches: all, a row at least, a word
@@ -43,16 +42,18 @@ class AttentionExample:
 
 
 def draw_attention(
-    examples: Sequence[AttentionExample], path: Path | io.BytesIO, theme: Theme = LIGHT
-) -> None:
-    """One row a query: where it looks, at which words, and both, into a PNG file.
+    examples: Sequence[AttentionExample],
+    path: Written | None = None,
+    theme: Theme = LIGHT,
+) -> Figure:
+    """One row a query: where it looks, at which words, and both.
 
     The first panel dims the reference where it has little weight, the second has
     the weight of each word over all places, the third of each word at each place.
 
     Args:
         examples: at least one.
-        path: PNG file to write.
+        path: PNG file to write, if any.
         theme: colours of the page it stands on.
 
     Raises:
@@ -69,7 +70,7 @@ def draw_attention(
     lines = figure.subplots(len(examples), 3, squeeze=False, gridspec_kw=ratios)
     for line, example in zip(lines, examples, strict=True):
         _draw_example(line, example, theme)
-    figure.savefig(path, format="png")
+    return written(figure, path)
 
 
 def word_weights(example: AttentionExample) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Composed queries shown in a report: a reference, a wish, what was found."""
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from twinlens import metrics
 from twinlens.evaluation import Evaluation
 from twinlens.report.examples import ANSWERS, choose_rows
-from twinlens.report.pictures import frame, score, show, write_below
+from twinlens.report.pictures import Written, frame, score, show, write_below, written
 
 EXAMPLES = {"random": 6, "best": 3, "worst": 5}  # queries shown
 KINDS = {
@@ -146,16 +145,16 @@ def _example(
 
 
 def draw_composed(
-    examples: Mapping[str, Sequence[ComposedExample]], path: Path | io.BytesIO
-) -> None:
-    """One row a query: reference, wish, answers, target; into a PNG file.
+    examples: Mapping[str, Sequence[ComposedExample]], path: Written | None = None
+) -> Figure:
+    """One row a query: reference, wish, answers, target.
 
     The reference has a blue frame, the target a green one, also where it was found;
     a grey one marks the reference where the query found it again.
 
     Args:
         examples: by kind, as `composed_examples` gives them.
-        path: PNG file to write.
+        path: PNG file to write, if any.
     """
     groups = {kind: some for kind, some in examples.items() if some}
     heights = [TITLE + len(some) * (PICTURE[1] + WORDS) for some in groups.values()]
@@ -172,7 +171,7 @@ def draw_composed(
             _draw_example(line, example)
         for axes, name in zip(lines[0], COLUMNS, strict=True):
             axes.set_title(name, fontsize=9, color=GREY)
-    figure.savefig(path, format="png")
+    return written(figure, path)
 
 
 def _cells(figure: Figure, count: int, top: float, bottom: float) -> np.ndarray:

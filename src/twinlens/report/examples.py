@@ -25,7 +25,7 @@ QUALITY = 70  # of a thumbnail as JPEG, about 5 kB
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
     """One direction: queries, what they search, and which picture each belongs to.
 
     `certainty` is the best score of a right answer, for each query.
@@ -94,7 +94,7 @@ def examples(experiment: Experiment, evaluation: Evaluation) -> dict[str, Any]:
     caption = embedded.captions.__getitem__
     shown = {"text_to_image": (caption, picture), "image_to_text": (picture, caption)}
     found: dict[str, Any] = {}
-    for direction, search in _searches(evaluation).items():
+    for direction, search in searches(evaluation).items():
         show_query, show_answer = shown[direction]
         found[direction] = {
             kind: [
@@ -111,7 +111,8 @@ def examples(experiment: Experiment, evaluation: Evaluation) -> dict[str, Any]:
     return found
 
 
-def _searches(evaluation: Evaluation) -> dict[str, _Search]:
+def searches(evaluation: Evaluation) -> dict[str, Search]:
+    """Both directions of an evaluation, to look up answers in."""
     embedded, rows = evaluation.embedded, evaluation.embedded.picture_of_caption
     images, texts, pictures = embedded.images, embedded.texts, np.arange(len(rows))
     own = np.einsum("ij,ij->i", texts, images[rows])
@@ -130,7 +131,7 @@ def _searches(evaluation: Evaluation) -> dict[str, _Search]:
     found = {}
     for direction, (*arrays, certainty) in sides.items():
         ranks = direction_ranks(evaluation, direction)
-        found[direction] = _Search(*arrays, ranks, certainty[: len(ranks)], fold)
+        found[direction] = Search(*arrays, ranks, certainty[: len(ranks)], fold)
     return found
 
 

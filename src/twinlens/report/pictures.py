@@ -12,10 +12,26 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 SIDE = 400  # pixels of a picture inside a figure, at most
+Written = Path | io.BytesIO  # where a figure goes
 
 
-def draw_samples(table: pd.DataFrame, path: Path, count: int = 12) -> None:
-    """Some pictures of a caption table with one caption each, into a PNG file."""
+def written(figure: Figure, path: Written | None) -> Figure:
+    """The figure, also as a PNG file where a path is given."""
+    if path is not None:
+        figure.savefig(path, format="png")
+    return figure
+
+
+def draw_samples(
+    table: pd.DataFrame, path: Written | None = None, count: int = 12
+) -> Figure:
+    """Some pictures of a caption table with one caption each.
+
+    Args:
+        table: caption table.
+        path: PNG file to write, if any.
+        count: pictures, at most.
+    """
     first = table.drop_duplicates("image_id")
     rows = first.sample(min(count, len(first)), random_state=0)
     rows_of_four = math.ceil(len(rows) / 4)
@@ -24,7 +40,7 @@ def draw_samples(table: pd.DataFrame, path: Path, count: int = 12) -> None:
         axes = figure.add_subplot(rows_of_four, 4, number)
         show(axes, row.image_path)
         write_below(axes, textwrap.shorten(row.caption, 110, placeholder=" …"), 34)
-    figure.savefig(path, format="png")
+    return written(figure, path)
 
 
 def show(axes: Axes, picture: str | Path | bytes | None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from twinlens.composed import ComposedHeads
 from twinlens.composed_experiment import ComposedExperiment
 from twinlens.encoders import TextEncoder
 from twinlens.evaluation import Evaluation
@@ -43,7 +44,7 @@ def write_report(run: Run, experiment: Experiment, evaluation: Evaluation) -> Pa
         broken=experiment.broken_images,
         paths=experiment.paths,
         keeps_reference=data.keeps_reference,
-        attention=attention_examples(run, experiment, evaluation.summary["split"]),
+        attention=_attention(run, experiment, evaluation.summary["split"]),
     )
 
 
@@ -59,18 +60,35 @@ def _counts(experiment: ComposedExperiment) -> dict[str, dict[str, int]]:
     }
 
 
-def attention_examples(
+def _attention(
     run: Run, experiment: ComposedExperiment, split: str
 ) -> list[AttentionExample]:
-    """What the fusion of a run looks at, for some queries of a split drawn by lot.
-
-    Returns:
-        None of them where the fusion has no attention, or texts are one vector.
-    """
     if experiment.config.fusion.name != "attention":
         return []  # before the model is read once more
-    trained, seen = load_trained(run), experiment
-    heads = trained
+    return attention_examples(load_trained(run), experiment, split)
+
+
+def attention_examples(
+    trained: ComposedHeads | DualEncoder,
+    experiment: ComposedExperiment,
+    split: str,
+    count: int = ATTENTION_QUERIES,
+) -> list[AttentionExample]:
+    """What a fusion by attention looks at, for some queries of a split drawn by lot.
+
+    Args:
+        trained: heads of phase 1, or the whole model of phase 2.
+        experiment: its data.
+        split: whose queries.
+        count: of them, at most.
+
+    Returns:
+        None of them where texts are one vector.
+
+    Raises:
+        InputError: the fusion has no attention.
+    """
+    heads, seen = trained, experiment
     if isinstance(trained, DualEncoder):
         heads, seen = trained.heads, experiment.seen_by(trained, split)
     encoder = seen.text_encoder
@@ -78,8 +96,7 @@ def attention_examples(
         return []
     _, triplets = seen.searched(split)
     random = np.random.default_rng(0)
-    count = min(ATTENTION_QUERIES, len(triplets))
-    chosen = random.choice(len(triplets), count, replace=False)
+    chosen = random.choice(len(triplets), min(count, len(triplets)), replace=False)
     images = triplets.plain_images[triplets.references[chosen]].astype(np.float32)
     texts = triplets.texts[triplets.text_rows[chosen]].astype(np.float32)
     over_words, of_places = heads.attention(tf.constant(images), tf.constant(texts))

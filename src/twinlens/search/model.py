@@ -151,7 +151,14 @@ class SearchModel:
             BrokenImageError: one is no picture.
         """
         loaded = [self.image_encoder.load(each) for each in pictures]
-        return self._image_function(tf.constant(np.stack(loaded))).numpy()
+        return self.pixel_features(np.stack(loaded))
+
+    def pixel_features(self, pixels: np.ndarray) -> np.ndarray:
+        """`(n, *shape)` float32 features of `(n, size, size, 3)` pixels.
+
+        They are as `image_encoder.load` gives them, which any thread may call.
+        """
+        return self._image_function(tf.constant(pixels)).numpy()
 
     @cached_property
     def _image_function(self):

@@ -34,6 +34,12 @@ class Ranked:
         stages = {name: each[:, :k] for name, each in self.stages.items()}
         return Ranked(self.rows[:, :k], self.scores[:, :k], stages)
 
+    def only(self, query: int) -> "Ranked":
+        """The answers of one query."""
+        own = slice(query, query + 1)
+        stages = {name: each[own] for name, each in self.stages.items()}
+        return Ranked(self.rows[own], self.scores[own], stages)
+
     def by(self, scores: np.ndarray) -> "Ranked":
         """In the order of other scores."""
         scores = np.where(self.rows >= 0, scores, -np.inf)
