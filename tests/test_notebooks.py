@@ -2,7 +2,6 @@
 
 import ast
 import re
-import time
 from pathlib import Path
 
 import nbformat
@@ -12,7 +11,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MAX_SECONDS = 180  # of a whole notebook, on two cores
+CELL_SECONDS = 600  # a cell that takes longer hangs
 OF_A_MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|usr|mnt|Users)\b|[A-Z]:\\")
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -65,15 +64,12 @@ def test_links_between_notebooks_lead_somewhere(path):
 @pytest.mark.slow
 @each_notebook
 def test_a_notebook_runs_top_to_bottom_and_draws(path, monkeypatch):
-    monkeypatch.setenv(
-        "PYTHONPATH", str(ROOT / "src")
-    )  # its own code, wherever it runs
+    own = str(ROOT / "src")  # its own code, wherever it runs
+    monkeypatch.setenv("PYTHONPATH", own)
     monkeypatch.setenv("KAGGLEHUB_CACHE", "/nonexistent")  # no download
     notebook = nbformat.read(path, as_version=4)
     where = {"metadata": {"path": str(path.parent)}}
-    begun = time.monotonic()
-    NotebookClient(notebook, timeout=MAX_SECONDS, resources=where).execute()
-    assert time.monotonic() - begun < MAX_SECONDS
+    NotebookClient(notebook, timeout=CELL_SECONDS, resources=where).execute()
     outputs = [each for cell in notebook.cells for each in cell.get("outputs", [])]
     pictures = [each for each in outputs if "image/png" in each.get("data", {})]
     assert len(pictures) >= 4

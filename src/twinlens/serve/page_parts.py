@@ -162,7 +162,13 @@ class Rating:
             for name, question in QUESTIONS.items():
                 with ui.element("div"):
                     ui.label(question)
-                    stars = ui.rating(max=HIGHEST, size="28px", on_change=self._keep)
+                    stars = ui.rating(
+                        max=HIGHEST,
+                        icon="star_border",
+                        icon_selected="star",
+                        size="28px",
+                        on_change=self._keep,
+                    )
                     stars.props["aria-label"] = question
                     stars.props["no-reset"] = True
                     self._stars[name] = stars
