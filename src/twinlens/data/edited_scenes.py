@@ -33,21 +33,25 @@ class Families:
         count: families, 1 to 1,000.
         scenes: pictures of each, 2 to 100.
         triplets: of each, 1 or more; fewer where a family does not give so many.
+        from_first: whether only the first scene of a family is a reference. All others
+            are a change or two away from it, so that its own picture says nothing
+            about which of them is meant.
     """
 
     count: int
     scenes: int
     triplets: int
+    from_first: bool = False
 
 
 FAMILIES = {
     # Each picture of sixteen is reference and target of several triplets, so that what
     # tells them apart has to be learnt: 12,000 triplets of 4,800 pictures.
     "train": Families(300, 16, 40),
-    # Ten answers cannot hold all neighbours among forty, so that a picture that comes
-    # near, without the wish, is not enough.
-    "val": Families(12, 40, 25),
-    "test": Families(60, 40, 10),
+    # Ten answers hold a sixth of the neighbours of a reference, so that a picture that
+    # comes near, without the wish, is not enough.
+    "val": Families(8, 60, 25, from_first=True),
+    "test": Families(40, 60, 15, from_first=True),
 }
 
 
@@ -120,7 +124,7 @@ def plan(drawing: Drawing) -> Plan:
             for image_id, version in members.items():
                 scenes[image_id] = version.scene(random.randrange(2**31))
                 pictures.append((image_id, picture_file(image_id), split))
-            found = _triplets(members, size.triplets, random)
+            found = _triplets(members, size, random)
             triplets += [(*triplet, split, name) for triplet in found]
     names = ["reference_id", "target_id", "wish", "changes", "kind", "split", "family"]
     tables = {
@@ -141,14 +145,19 @@ def _new_family(random: Random, size: int, taken: set[tuple]) -> list[Version]:
 
 
 def _triplets(
-    members: Mapping[str, Version], count: int, random: Random
+    members: Mapping[str, Version], size: Families, random: Random
 ) -> list[tuple[str, str, str, int, str]]:
     """Reference, target, wish, number and kind of the changes: some, by chance."""
-    pairs = list(permutations(members, 2))
+    first = next(iter(members))
+    pairs = [
+        pair
+        for pair in permutations(members, 2)
+        if not size.from_first or pair[0] == first
+    ]
     random.shuffle(pairs)
     found: list[tuple[str, str, str, int, str]] = []
     for reference, target in _alternating(pairs, members):
-        if len(found) == count:
+        if len(found) == size.triplets:
             break
         done = changes(members[reference], members[target])
         text = wish(members[reference], members[target], random)
