@@ -99,6 +99,7 @@ def test_a_split_without_triplets_is_named(experiment):
 # === Phase 1 ===
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_measured_and_reported(composed):
     names = {path.name for path in composed.folder.iterdir()}
     assert names >= {"heads.keras", "metrics.csv", "ranks.parquet", "report.html"}
@@ -117,6 +118,7 @@ def test_a_run_is_trained_measured_and_reported(composed):
     assert isinstance(load_heads(Run(composed.folder)), ComposedHeads)
 
 
+@pytest.mark.slow
 def test_the_report_shows_attention_over_the_words_of_wishes(composed):
     page = (composed.folder / "report.html").read_text("utf-8")
     assert 'id="attention"' in page and "attention" in page
@@ -124,6 +126,7 @@ def test_the_report_shows_attention_over_the_words_of_wishes(composed):
     assert "dress" in page and "<script" not in page
 
 
+@pytest.mark.slow
 def test_evaluate_measures_again_and_in_the_gallery_of_queries(composed):
     plain = run("evaluate", composed.folder)
     assert plain.code == 0, plain.err
@@ -148,6 +151,7 @@ def test_two_fusions_are_compared_on_the_same_queries(composed_home, composed):
     assert "recall@10" in said.out and "randomisation test" in said.out
 
 
+@pytest.mark.slow
 def test_attention_is_shown_for_as_many_queries_as_are_asked_for(composed, experiment):
     heads = load_heads(Run(composed.folder))
     found = attention_examples(heads, experiment, "test", 3)
@@ -219,18 +223,31 @@ def test_one_command_compares_the_fusions(composed_home, composed, tmp_path):
         (["loss.name=sigmoid"], "composed queries learn with 'info_nce'"),
         (["fusion.together=colour"], "fusion.together is 'colour'.*category"),
         (["phase1.batch_size=512"], "split has only .* triplets. Set phase1.batch_si"),
-        (["evaluation.fold_size=5"], "are about pictures and their captions"),
-        (["evaluation.slices=['size']"], "'size'"),
         (["fusion.name=add"], "`fusion.name` is 'add'"),
         (["fusion.drop_image=1"], "`fusion.drop_image` is"),
         (["evaluation.gallery=all"], "`evaluation.gallery` is 'all'"),
     ],
 )
-def test_mistakes_end_with_a_sentence_and_status_1(
+def test_mistakes_end_with_a_sentence_and_status_1(composed_home, settings, message):
+    refuses(composed_home, "mistaken", settings, message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["evaluation.fold_size=5"], "are about pictures and their captions"),
+        (["evaluation.slices=['size']"], "'size'"),
+    ],
+)
+def test_mistakes_about_a_trained_run_are_named(
     composed_home, composed, settings, message
 ):
-    name = "composed" if settings[0].startswith("evaluation") else "mistaken"
-    said = train([*composed_home.settings, f"name={name}", *settings])
+    refuses(composed_home, "composed", settings, message)
+
+
+def refuses(home, name, settings, message):
+    said = train([*home.settings, f"name={name}", *settings])
     assert said.code == 1 and said.err.startswith("Error: ")
     assert "Traceback" not in said.err
     assert re.search(message, said.err, re.DOTALL), said.err

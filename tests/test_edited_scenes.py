@@ -54,18 +54,18 @@ def near(one: Scene, other: Scene) -> bool:
 def test_there_are_as_many_pictures_and_triplets_as_announced(whole):
     _, pictures, triplets = whole
     assert dict(pictures["split"].value_counts()) == {
-        "train": 4800,
+        "train": 9600,
         "val": 480,
         "test": 2400,
     }
     assert dict(triplets["split"].value_counts()) == {
-        "train": 12000,
+        "train": 24000,
         "val": 190,  # a few families give less than 25
         "test": 600,
     }
     assert pictures["image_id"].is_unique
     families = triplets.groupby("family")
-    assert (families["split"].nunique() == 1).all() and len(families) == 348
+    assert (families["split"].nunique() == 1).all() and len(families) == 648
 
 
 def test_no_scene_is_there_twice_within_a_split_or_across(whole):
@@ -125,7 +125,7 @@ def test_in_training_a_picture_is_part_of_many_triplets(whole):
     _, _, triplets = whole
     train = triplets[triplets["split"] == "train"]
     parts = Counter(train["reference_id"]) + Counter(train["target_id"])
-    assert len(parts) > 4500 and 4 < sum(parts.values()) / 4800 < 5.5
+    assert len(parts) > 9000 and 4 < sum(parts.values()) / 9600 < 5.5
 
 
 def test_targets_have_more_near_misses_than_the_first_answers_hold(whole):
@@ -240,8 +240,7 @@ def test_wishes_stay_what_they_were(whole):
     _, _, triplets = whole
     assert triplets["wish"][0] == "move the pentagon into the top left corner"
     assert triplets["wish"].iloc[-1] == (
-        "let the pentagon be black and put a tiny chequered green star in the middle "
-        "of the right edge"
+        "turn the heart into a pentagon and turn the half moon into a circle"
     )
 
 

@@ -33,7 +33,7 @@ def model(encoders):
     images, texts = (keras.models.clone_model(each.model) for each in encoders)
     for copy, encoder in zip((images, texts), encoders, strict=True):
         copy.set_weights(encoder.model.get_weights())
-        mark(copy, learns=True, from_random=False)
+        mark(copy, learns=True, normalises=False)
     heads = build_heads(
         images.output_shape[-1],
         texts.output_shape[-1],
@@ -131,7 +131,7 @@ def test_a_step_is_autodiff_over_all_pairs_at_once_with_the_same_dropout(
 
 
 def test_a_locked_tower_stays_and_has_no_dropout(encoders, model):
-    mark(model.text_model, learns=False, from_random=False)
+    mark(model.text_model, learns=False, normalises=False)
     start = values(model)
     tuner(model).step(lambda: batches(encoders, 1), 1)
     for path, value in values(model).items():
@@ -153,7 +153,7 @@ def test_clipping_bounds_the_update_and_averages_follow_it(encoders, model):
 
 
 def test_statistics_are_brought_up_to_date_without_touching_weights(encoders, model):
-    mark(model.image_model, learns=True, from_random=True)
+    mark(model.image_model, learns=True, normalises=True)
     start = values(model)
     tuner(model).update_statistics(batches(encoders, 2))
     moved = {

@@ -227,7 +227,8 @@ def test_a_round_is_what_the_formula_says(edit_round, random):
         said = normalised(heard, layer.said)
         concerns, listened = slow_attention(layer.listen, seen, said, length)
         whole = np.broadcast_to(said.mean(0), seen.shape)
-        change = gelu(dense(np.hstack([seen, concerns, whole]), layer.change))
+        parts = np.hstack([seen, concerns, seen * concerns, whole])
+        change = gelu(dense(parts, layer.change))
         close = {"rtol": 1e-3, "atol": 1e-4}
         np.testing.assert_allclose(
             edited[row], places[row] + dense(change, layer.apply), **close

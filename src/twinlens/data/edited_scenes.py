@@ -46,8 +46,8 @@ class Families:
 
 FAMILIES = {
     # Each picture of sixteen is reference and target of several triplets, so that what
-    # tells them apart has to be learnt: 12,000 triplets of 4,800 pictures.
-    "train": Families(300, 16, 40),
+    # tells them apart has to be learnt: 24,000 triplets of 9,600 pictures.
+    "train": Families(600, 16, 40),
     # Ten answers hold a sixth of the neighbours of a reference, so that a picture that
     # comes near, without the wish, is not enough.
     "val": Families(8, 60, 25, from_first=True),
@@ -73,7 +73,7 @@ def read_edited_scenes(
 ) -> TripletSource:
     """The triplets of the edited scenes.
 
-    The first call draws the pictures into `path`, about ten seconds for 7,680;
+    The first call draws the pictures into `path`, about twenty seconds for 12,480;
     after an interruption the next call draws what is missing. With other arguments
     than before they are drawn anew.
 
