@@ -14,6 +14,7 @@ from twinlens.search import Query, add_items, build_index
 from twinlens.search_commands import read_queries
 
 
+@pytest.mark.slow
 def test_the_commands_from_run_to_answers(home, trained, tmp_path):
     folder = tmp_path / "index"
     fields = ["--set", "index.fields=['image', 'title']"]
@@ -96,6 +97,7 @@ def test_mistakes_of_commands_are_sentences(index, trained, arguments, message):
     assert said.code == 1 and message.split("|")[-1] in said.err
 
 
+@pytest.mark.slow
 def test_a_collection_in_milvus_is_built_grows_and_is_searched(model, items, tmp_path):
     pytest.importorskip("milvus_lite", reason='needs pip install "twinlens[milvus]"')
     settings = IndexSettings(backend="milvus")

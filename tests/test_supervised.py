@@ -195,6 +195,7 @@ def labelled(home):
     return home.folder / "runs" / "labels-phase1"
 
 
+@pytest.mark.slow
 def test_phase_1_trains_with_labels(labelled, trained):
     losses, plain = (
         pd.read_csv(folder / "metrics.csv")["loss"]

@@ -155,6 +155,7 @@ def words(settings):
     return [part for each in settings for part in ("--set", each)]
 
 
+@pytest.mark.slow
 def test_a_pair_is_measured_without_training(settings):
     said = run("evaluate", "--zero-shot", *words(settings[0]))
     assert said.code == 0, said.err
