@@ -76,6 +76,9 @@ class AdditiveAttention(layers.Layer):
 class EditRound(layers.Layer):
     """Words look at places, then places listen to words and are changed.
 
+    The change of a place is a small network of the place, what it hears, the product
+    of both, and the mean of the whole text.
+
     Args:
         attention_dim: numbers in which places and words are compared.
         dropout: in the change of a place.
