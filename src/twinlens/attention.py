@@ -65,6 +65,8 @@ class AdditiveAttention(layers.Layer):
         scores = ops.sum(compared * self.score, axis=-1)
         scores = scores + (1 - mask)[:, None, :] * FAR_BELOW
         weights = ops.exp(scores - ops.logsumexp(scores, axis=-1, keepdims=True))
+        if askers.shape[1] and asked.shape[1] and askers.shape[1] < asked.shape[1]:
+            return self.value(ops.matmul(weights, asked)), weights  # the same, cheaper
         return ops.matmul(weights, self.value(asked)), weights
 
     def get_config(self) -> dict:
@@ -117,10 +119,13 @@ class EditRound(layers.Layer):
         self.listen = AdditiveAttention(own["attention_dim"], dim, 2 * own["seed"] + 1)
         for each in (self.seen, self.said, self.look, self.listen, self.dropout):
             each.build(tokens)
-        self.change = layers.Dense(
-            2 * dim, activation="gelu", kernel_initializer=start, name="change"
+        self.change = layers.Dense(2 * dim, kernel_initializer=start, name="change")
+        self.change.build((None, None, 3 * dim))
+        start = keras.initializers.GlorotUniform(10 * own["seed"] + 5)
+        self.of_text = layers.Dense(
+            2 * dim, use_bias=False, kernel_initializer=start, name="of_text"
         )
-        self.change.build((None, None, 4 * dim))
+        self.of_text.build((None, dim))
         self.apply = layers.Dense(dim, kernel_initializer="zeros", name="apply")
         self.apply.build((None, None, 2 * dim))
 
@@ -131,10 +136,10 @@ class EditRound(layers.Layer):
         words = words + found * mask[..., None]
         said = self.said(words)
         concerns, over_words = self.listen(seen, said, mask)
-        whole = ops.broadcast_to(masked_mean(said, mask)[:, None], ops.shape(places))
+        whole = self.of_text(masked_mean(said, mask))[:, None]  # once for all places
         # Whether a place is the one that a word names is a product: sums learn it late.
-        heard = [seen, concerns, seen * concerns, whole]
-        change = self.change(ops.concatenate(heard, axis=-1))
+        heard = ops.concatenate([seen, concerns, seen * concerns], axis=-1)
+        change = ops.gelu(self.change(heard) + whole)
         places = places + self.apply(self.dropout(change, training=training))
         return places, words, (over_words, masked_mean(looked, mask))
 

@@ -29,13 +29,13 @@ SENTENCES = {  # orders, all of them: so any two can be joined by "and"
 }
 SPOTS = {  # not "to the left", which could also be said of the top left corner
     ("top", "left"): ("top left corner", "upper left corner"),
-    ("top", "middle"): ("top middle", "middle of the upper edge"),
+    ("top", "middle"): ("top middle", "upper middle"),
     ("top", "right"): ("top right corner", "upper right corner"),
-    ("middle", "left"): ("middle left", "middle of the left edge"),
+    ("middle", "left"): ("middle left", "left middle"),
     ("middle", "middle"): ("centre", "middle"),
-    ("middle", "right"): ("middle right", "middle of the right edge"),
+    ("middle", "right"): ("middle right", "right middle"),
     ("bottom", "left"): ("bottom left corner", "lower left corner"),
-    ("bottom", "middle"): ("bottom middle", "middle of the lower edge"),
+    ("bottom", "middle"): ("bottom middle", "lower middle"),
     ("bottom", "right"): ("bottom right corner", "lower right corner"),
 }
 WORDS = {
