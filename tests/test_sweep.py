@@ -93,7 +93,7 @@ def test_the_best_is_chosen_on_val_and_not_by_what_is_tabled():
     b = made(RECALL, [0.1], watched={f"val/{RECALL}": [0.4, 0.3]}, net="B")
     assert best_of([a, b]) is b
     words = best_in_words(b, b, "test")
-    assert words.startswith("Best on val by text to image recall@1: B (35.0)")
+    assert words.startswith("Best on val by text to image recall@1: net B (35.0)")
     name = "val/text_to_image/mean_rank"
     low, high = (made(RECALL, [0.1], watched={name: [v]}) for v in (2.0, 9.0))
     assert best_of([high, low]) is low
@@ -113,13 +113,15 @@ def test_combinations_are_tested_on_the_mean_over_seeds_of_each_query():
     metrics = (RECALL, "text_to_image/median_rank", "text_to_image/success@20%")
     found = paired_tests([a, b, c], b, metrics).set_index(["combination", "metric"])
     assert set(found.index.get_level_values("metric")) == {metrics[0], metrics[2]}
-    assert found.loc[("A", RECALL), "difference"] == -0.5
-    assert found.loc[("C", RECALL), "difference"] == -1.0
-    assert found.loc[("C", metrics[2]), "difference"] == 0.0  # two of ten are 20 %
-    p = found.loc[("C", RECALL), "p_value"]  # 2 of 4096 signs of pictures, not queries
+    assert found.loc[("net A", RECALL), "difference"] == -0.5
+    assert found.loc[("net C", RECALL), "difference"] == -1.0
+    assert found.loc[("net C", metrics[2]), "difference"] == 0.0  # two of ten are 20 %
+    p = found.loc[
+        ("net C", RECALL), "p_value"
+    ]  # 2 of 4096 signs of pictures, not queries
     assert p == pytest.approx(2 / 4096, abs=6e-4)
-    assert found.loc[("C", RECALL), "p_holm"] == pytest.approx(2 * p, rel=0.6)
-    assert "| C | text to image recall@1 | -100.0 | " in markdown_of_tests(
+    assert found.loc[("net C", RECALL), "p_holm"] == pytest.approx(2 * p, rel=0.6)
+    assert "| net C | text to image recall@1 | -100.0 | " in markdown_of_tests(
         found.reset_index()
     )
 
@@ -159,7 +161,7 @@ quick = ["phase1.learning_rate=1e-2"]
     first = run("sweep", file, *given)
     assert first.code == 0, first.err
     assert "4 runs on one set of features, with 1 compiled programs" in first.out
-    assert "Best on val by text to image recall@1: wide, " in first.out
+    assert "Best on val by text to image recall@1: heads wide, " in first.out
     folder = tmp_path / "runs" / "tiny-sweep"
     table = pd.read_csv(folder / "table.csv")
     assert len(table) == 2 and table["text_to_image/recall@1"].between(0, 1).all()

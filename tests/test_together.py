@@ -8,9 +8,14 @@ import tensorflow as tf
 from test_training import default, made_pairs, plainly_trained, settings, weights_of
 from tiny import without_xla
 
+from twinlens import commands
+from twinlens.composed_experiment import open_experiment
+from twinlens.config import load_config
 from twinlens.errors import InputError
-from twinlens.training import HeadTraining
+from twinlens.runs import Run
+from twinlens.training import HeadTrainer, HeadTraining
 from twinlens.training.numbers import Numbers, program_key
+from twinlens.training.phase1 import load_heads
 from twinlens.training.together import Job, Queue, train_together
 
 FIRST = ["head.dropout=0.3", "phase1.ema_decay=0.9", "loss.label_smoothing=0.1"]
@@ -142,3 +147,46 @@ def test_an_error_stops_the_others_and_is_the_error_of_all():
         later = [Job("b", lambda *_: finished.append(1)) for _ in range(50)]
         train_together([Job("a", fail), job("a", wait=event), *later], "pairs")
     assert len(finished) <= 50
+
+
+# === Whole runs ===
+
+
+@pytest.mark.slow
+def test_folders_of_runs_together_are_those_of_runs_alone(home, tmp_path, monkeypatch):
+    """Interrupted once on the way: an epoch fails, the same call goes on."""
+    monkeypatch.setattr("twinlens.training.course.CHECKPOINT_EVERY_SECONDS", 0.0)
+    folders, found = {}, {}
+    for way in ("alone", "together"):
+        config = load_config(None, [*home.settings, f"runs={tmp_path / way}"])
+        experiment = open_experiment(config)
+        configs = [commands.seeded(config, number) for number in range(3)]
+        if way == "together":
+            with monkeypatch.context() as patch, pytest.raises(InputError):
+                patch.setattr(HeadTrainer, "run_epoch", failing(HeadTrainer.run_epoch))
+                commands.train_all_heads(experiment, configs, False)
+            found[way] = commands.train_all_heads(experiment, configs, False)
+        else:
+            found[way] = [commands.train_heads(experiment, c, False) for c in configs]
+        folders[way] = [run.folder for run, _ in found[way]]
+    for one, two in zip(*folders.values(), strict=True):
+        names = [sorted(p.name for p in each.iterdir()) for each in (one, two)]
+        assert one.name == two.name and names[0] == names[1]
+        for name in ("evaluation.json", "versions.json"):
+            assert (one / name).read_text("utf-8") == (two / name).read_text("utf-8")
+        heads = [load_heads(Run(each)).get_weights() for each in (one, two)]
+        for a, b in zip(*heads, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def failing(run_epoch):
+    """The tenth epoch of all fails."""
+    calls = []
+
+    def run(*arguments):
+        calls.append(arguments)
+        if len(calls) == 10:
+            raise InputError("No space left.")
+        return run_epoch(*arguments)
+
+    return run

@@ -46,7 +46,7 @@ class Row:
         return row
 
     def __str__(self) -> str:
-        return ", ".join(self.labels.values())
+        return ", ".join(f"{axis} {value}" for axis, value in self.labels.items())
 
 
 def best_of(rows: list[Row]) -> Row | None:
