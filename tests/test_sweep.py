@@ -160,7 +160,7 @@ quick = ["phase1.learning_rate=1e-2"]
     file.write_text(rates.replace("epochs=2", "epochs=1"))  # two seeds of two
     first = run("sweep", file, *given)
     assert first.code == 0, first.err
-    assert "4 runs on one set of features, with 1 compiled programs" in first.out
+    assert "4 runs on the same features, compiled programs: 1" in first.out
     assert "Best on val by text to image recall@1: heads wide, " in first.out
     folder = tmp_path / "runs" / "tiny-sweep"
     table = pd.read_csv(folder / "table.csv")

@@ -138,10 +138,8 @@ def train_all_heads(
     keys = [program_key(c, len(train) // c.phase1.batch_size) for c in configs]
     sizes = Counter(keys).values()
     alone = sum(size == 1 for size in sizes)
-    say(
-        f"{len(keys)} runs on one set of features, with {len(sizes)} compiled programs"
-        + (f"; {alone} of them share none: shape, loss or batch differ" * (alone > 0))
-    )
+    note = f"; {alone} fit no other's: shape, loss or batch differ" if alone else ""
+    say(f"{len(keys)} runs on the same features, compiled programs: {len(sizes)}{note}")
     jobs = [
         Job(key, partial(train_heads, experiment, config, restart))
         for key, config in zip(keys, configs, strict=True)

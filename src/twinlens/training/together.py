@@ -126,7 +126,8 @@ class SharedProgress:
             self.begun, self.known = self.begun + 1, self.known + total
             self.progress.started_at += done
         part = Part(self, total)
-        part.advance(done)
+        if done:
+            part.advance(done)
         return part
 
     def stop(self) -> None:
