@@ -44,6 +44,7 @@ FLOORS = [
         "serve",
         "serve_commands",
         "sweep",
+        "sweep_table",
         "tables",
     },
 ]

@@ -1,5 +1,8 @@
 """What the commands do and print; `cli` only reads their arguments."""
 
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,10 @@ from twinlens.quiet import import_tensorflow
 
 import_tensorflow()
 
-from twinlens.composed_experiment import open_experiment  # noqa: E402
+from twinlens.composed_experiment import (  # noqa: E402
+    ComposedExperiment,
+    open_experiment,
+)
 from twinlens.config import Config, override  # noqa: E402
 from twinlens.data_commands import say_data  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
@@ -20,7 +26,7 @@ from twinlens.evaluation import (  # noqa: E402
     write_evaluation,
 )
 from twinlens.experiment import Experiment  # noqa: E402
-from twinlens.progress import duration  # noqa: E402
+from twinlens.progress import Progress, duration  # noqa: E402
 from twinlens.runs import Run, open_run, start_run  # noqa: E402
 from twinlens.tables import (  # noqa: E402
     print_comparison,
@@ -28,6 +34,7 @@ from twinlens.tables import (  # noqa: E402
     say,
 )
 from twinlens.training.diagnosis import check_captions  # noqa: E402
+from twinlens.training.numbers import program_key  # noqa: E402
 from twinlens.training.phase1 import load_heads, train_phase1  # noqa: E402
 from twinlens.training.phase2 import (  # noqa: E402
     load_trained,
@@ -35,6 +42,11 @@ from twinlens.training.phase2 import (  # noqa: E402
     train_phase2,
 )
 from twinlens.training.replicas import Replicas, find_replicas  # noqa: E402
+from twinlens.training.together import (  # noqa: E402
+    Job,
+    Programs,
+    train_together,
+)
 from twinlens.zero_shot import zero_shot  # noqa: E402
 
 # === Train ===
@@ -51,17 +63,12 @@ def train_and_report(
         experiment.table[experiment.table["split"] == "train"]
     ):
         say(f"Warning: {warning}")
-    runs, found = [], []
-    for number in range(seeds):
-        seed = seeded(config, number)
-        if phase == 1:
-            run, evaluation = train_heads(experiment, seed, restart)
-        else:
-            run, evaluation = _phase2(experiment, seed, restart, source, replicas)
-        if evaluation is None:
-            continue  # another machine measures and reports
-        runs.append(run)
-        found.append(evaluation)
+    configs = [seeded(config, number) for number in range(seeds)]
+    if phase == 1:
+        pairs = train_all_heads(experiment, configs, restart)
+    else:
+        pairs = [_phase2(experiment, c, restart, source, replicas) for c in configs]
+    runs, found = zip(*pairs, strict=True)
     if not replicas.is_chief:
         say("Done; the first machine measures the model and writes the report.")
         return
@@ -112,21 +119,74 @@ def _phase2(
     return run, evaluation
 
 
+def train_all_heads(
+    experiment: Experiment, configs: Sequence[Config], restart: bool
+) -> list[tuple[Run, Evaluation]]:
+    """Phase 1 of several settings or seeds on the same features, at once.
+
+    Those that differ in seeds and numbers alone share compiled programs.
+
+    Args:
+        experiment: of the data and encoders that all have in common.
+        configs: of the runs.
+        restart: keep older runs aside and start anew.
+    """
+    if len(configs) == 1:
+        return [train_heads(experiment, configs[0], restart)]
+    train = experiment.pairs("train")
+    _encode(experiment, {each.evaluation.split for each in configs})
+    keys = [program_key(c, len(train) // c.phase1.batch_size) for c in configs]
+    sizes = Counter(keys).values()
+    alone = sum(size == 1 for size in sizes)
+    note = f"; {alone} fit no other's: shape, loss or batch differ" if alone else ""
+    say(f"{len(keys)} runs on the same features, compiled programs: {len(sizes)}{note}")
+    jobs = [
+        Job(key, partial(train_heads, experiment, config, restart))
+        for key, config in zip(keys, configs, strict=True)
+    ]
+    composed = isinstance(experiment, ComposedExperiment)
+    return train_together(jobs, "triplets" if composed else "pairs")
+
+
+def _encode(experiment: Experiment, measured: set[str]) -> None:
+    """Makes all features that runs need, so that threads only read them."""
+    for split in {"val"} & set(experiment.table["split"]):
+        experiment.pairs(split)
+    for split in measured:
+        if isinstance(experiment, ComposedExperiment):
+            experiment.searched(split)
+        else:
+            experiment.pairs(split)
+
+
 def train_heads(
-    experiment: Experiment, config: Config, restart: bool
+    experiment: Experiment,
+    config: Config,
+    restart: bool,
+    programs: Programs | None = None,
+    shown_by: Callable[..., Progress] = Progress,
 ) -> tuple[Run, Evaluation]:
-    """Phase 1 of one seed, or the run that is there, and its evaluation."""
+    """Phase 1 of one seed, or the run that is there, and its evaluation.
+
+    `programs` and `shown_by` are those of `train_together`.
+    """
     run = start_run(config, phase=1, restart=restart)
     if run.is_trained:
         say(f"{run.folder} is trained already; --restart trains it anew.")
     else:
-        _train(experiment, config, run)
+        _train(experiment, config, run, programs, shown_by)
     evaluation = evaluate(load_heads(run), experiment, config.evaluation)
     write_evaluation(run, evaluation)
     return run, evaluation
 
 
-def _train(experiment: Experiment, config: Config, run: Run) -> None:
+def _train(
+    experiment: Experiment,
+    config: Config,
+    run: Run,
+    programs: Programs | None,
+    shown_by: Callable[..., Progress],
+) -> None:
     train = experiment.pairs("train")  # refuses settings before it encodes anything
     broken = experiment.broken_images
     broken.to_csv(run.folder / "broken_images.csv", index=False)
@@ -143,7 +203,7 @@ def _train(experiment: Experiment, config: Config, run: Run) -> None:
             f"data has only {', '.join(sorted(splits))}. Set phase1.checkpoint=last, "
             "or give data with a val split."
         )
-    train_phase1(config, run, train, val, say)
+    train_phase1(config, run, train, val, say, programs, shown_by)
     _say_trained(run)
 
 
@@ -151,7 +211,7 @@ def _say_trained(run: Run) -> None:
     summary = run.read_json("training.json")
     say(
         f"Trained {summary['epochs']} epochs in {duration(summary['seconds'])}; "
-        f"kept epoch {summary['kept_epoch']}."
+        f"kept epoch {summary['kept_epoch']}: {run.name}"
     )
 
 

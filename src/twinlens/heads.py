@@ -57,6 +57,7 @@ class Dropout(layers.Layer):
     def __init__(self, rate: float, seed: int = 0, **kwargs) -> None:
         super().__init__(**kwargs)
         self.rate, self.seed = rate, seed
+        self.limit, self.keep = int(rate * 2**32), 1 - rate
 
     def build(self, input_shape: tuple) -> None:
         """Creates the count of steps, which makes every mask another."""
@@ -74,8 +75,7 @@ class Dropout(layers.Layer):
         place = ops.cast(ops.arange(ops.size(x), dtype="int32"), "uint32")
         place = ops.reshape(place, ops.shape(x))
         random = _mix(_mix(place + key) + key)
-        limit = ops.cast(int(self.rate * 2**32), "uint32")
-        return ops.where(random < limit, 0.0, x / (1 - self.rate))
+        return ops.where(random < ops.cast(self.limit, "uint32"), 0.0, x / self.keep)
 
     def get_config(self) -> dict:
         """Settings that build the same layer again."""

@@ -97,7 +97,7 @@ class InfoNCELoss(_PairLoss):
         name: str = "info_nce",
     ) -> None:
         super().__init__(temperature, name)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.smooths = label_smoothing, bool(label_smoothing)
 
     def call(self, y_true, y_pred):
         """`(batch,)` loss in nats."""
@@ -110,7 +110,7 @@ class InfoNCELoss(_PairLoss):
     def _pick_diagonal(self, logits, masked):
         log_probability = logits - ops.logsumexp(logits, axis=1, keepdims=True)
         hit = -ops.diagonal(log_probability)
-        if not self.label_smoothing:
+        if not self.smooths:
             return hit
         candidates = ops.sum(ops.cast(ops.logical_not(masked), "float32"), axis=1)
         spread = ops.sum(ops.where(masked, 0.0, -log_probability), axis=1) / candidates

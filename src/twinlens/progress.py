@@ -92,7 +92,9 @@ class Progress:
             self._bar = RichProgress(*columns, console=self.console)
             self._task = self._bar.add_task(self.what, total=self.total, text="")
             self._bar.start()
-        self._bar.update(self._task, completed=self.done, text=self.text())
+        self._bar.update(
+            self._task, total=self.total, completed=self.done, text=self.text()
+        )
 
 
 def duration(seconds: float) -> str:

@@ -1,13 +1,12 @@
 """Every combination of some settings, several seeds each, in one table."""
 
 import itertools
+import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
@@ -19,8 +18,18 @@ from twinlens import commands  # noqa: E402
 from twinlens.composed_experiment import open_experiment  # noqa: E402
 from twinlens.config import Config, Section, load_config, setting  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402
-from twinlens.evaluation import metric_names  # noqa: E402
-from twinlens.tables import shown_factor  # noqa: E402
+from twinlens.evaluation import evaluate, metric_names  # noqa: E402
+from twinlens.experiment import Experiment  # noqa: E402
+from twinlens.runs import Run  # noqa: E402
+from twinlens.sweep_table import (  # noqa: E402
+    Row,
+    as_markdown,
+    best_in_words,
+    best_of,
+    markdown_of_tests,
+    paired_tests,
+)
+from twinlens.training.phase1 import load_heads  # noqa: E402
 
 METRICS = (
     "text_to_image/recall@1",
@@ -37,7 +46,9 @@ class Sweep(Section):
     name: str = setting("sweep", "names the run folders and the table")
     seeds: int = setting(1, "of each combination", ge=1)
     set: tuple[str, ...] = setting((), "overrides that all have in common")
-    metrics: tuple[str, ...] = setting(METRICS, "columns of the table")
+    metrics: tuple[str, ...] = setting(
+        METRICS, "columns of the table; the first one chooses the best", min_length=1
+    )
     axes: dict[str, dict[str, tuple[str, ...]]] = setting(
         {}, "by axis and value, the overrides that make the value", min_length=1
     )
@@ -113,6 +124,7 @@ def _check_metrics(wanted: tuple[str, ...], config: Config) -> None:
 def run_sweep(path: Path, overrides: list[str], restart: bool = False) -> pd.DataFrame:
     """Trains phase 1 of every combination and seed; writes and prints the table.
 
+    Combinations with the same features are trained together; see `train_together`.
     Runs that are there already are not trained again, so an interrupted sweep goes on.
 
     Args:
@@ -123,73 +135,87 @@ def run_sweep(path: Path, overrides: list[str], restart: bool = False) -> pd.Dat
     Returns:
         One row for each combination.
     """
-    sweep, rows = read_sweep(path), []
+    sweep = read_sweep(path)
     found = list(combinations(sweep, path, overrides))
-    for number, (labels, config) in enumerate(found, start=1):
-        commands.say(f"{number} of {len(found)}: {', '.join(labels.values())}")
-        experiment = open_experiment(config)
-        evaluations = [
-            commands.train_heads(experiment, commands.seeded(config, seed), restart)[1]
-            for seed in range(sweep.seeds)
-        ]
-        kinds = {"pictures": experiment.images, "captions": experiment.texts}
-        features = {
-            kind: (each.values.shape[-1], each.items_per_second)
-            for kind, each in kinds.items()
-        }
-        values = {name: [e.metric(name) for e in evaluations] for name in sweep.metrics}
-        rows.append(row_of(labels, features, values))
-        table = pd.DataFrame(rows)
-        _write(table, Path(config.runs) / f"{sweep.name}-sweep", sweep)
-    commands.say(as_markdown(table, sweep.metrics, sweep.seeds))
+    groups: dict[str, list[int]] = {}
+    for number, (_, config) in enumerate(found):
+        groups.setdefault(features_key(config), []).append(number)
+    rows: dict[int, Row] = {}
+    for numbers in groups.values():
+        names = [", ".join(found[number][0].values()) for number in numbers]
+        commands.say(f"{len(names)} of {len(found)} combinations: {'; '.join(names)}")
+        part = [found[number] for number in numbers]
+        rows |= zip(numbers, _train(part, sweep, restart), strict=True)
+        in_order = [rows[number] for number in sorted(rows)]
+        folder = Path(found[0][1].runs) / f"{sweep.name}-sweep"
+        text, table = _write(in_order, folder, sweep)
+    commands.say(text)
     return table
 
 
-def _write(table: pd.DataFrame, folder: Path, sweep: Sweep) -> None:
+def features_key(config: Config) -> str:
+    """Equal for settings that train on the same features of the same data."""
+    sections = ("data", "pair", "image_encoder", "text_encoder", "cache")
+    own = {name: getattr(config, name).model_dump() for name in sections}
+    of_others = (
+        *(config.loss.positives, config.evaluation.gallery),
+        *(bool(config.fusion.name), config.fusion.together),
+    )
+    return json.dumps([own, of_others])
+
+
+def _train(
+    found: list[tuple[dict[str, str], Config]], sweep: Sweep, restart: bool
+) -> list[Row]:
+    """Trains combinations with the same features."""
+    experiment = open_experiment(found[0][1])
+    seeds = range(sweep.seeds)
+    configs = [commands.seeded(each, seed) for _, each in found for seed in seeds]
+    trained = iter(commands.train_all_heads(experiment, configs, restart))
+    kinds = {"pictures": experiment.images, "captions": experiment.texts}
+    features = {
+        kind: (each.values.shape[-1], each.items_per_second)
+        for kind, each in kinds.items()
+    }
+    rows = []
+    for labels, _ in found:
+        runs, evaluations = zip(*itertools.islice(trained, sweep.seeds), strict=True)
+        watched = _watched(runs, sweep.metrics[0], experiment)
+        row = Row(runs[0].name, labels, features, list(evaluations), watched)
+        rows.append(row)
+    return rows
+
+
+def _watched(
+    runs: Sequence[Run], metric: str, experiment: Experiment
+) -> dict[str, list[float]]:
+    """A metric of the kept weights on val, by its name; empty without a split val."""
+    if "val" not in set(experiment.table["split"]):
+        return {}
+    return {f"val/{metric}": [_on_val(run, metric, experiment) for run in runs]}
+
+
+def _on_val(run: Run, metric: str, experiment: Experiment) -> float:
+    kept = run.history().iloc[run.read_json("training.json")["kept_epoch"] - 1]
+    if f"val/{metric}" in kept:
+        return float(kept[f"val/{metric}"])
+    settings = run.config.evaluation.model_copy(update={"split": "val"})
+    return evaluate(load_heads(run), experiment, settings).metric(metric)
+
+
+def _write(rows: list[Row], folder: Path, sweep: Sweep) -> tuple[str, pd.DataFrame]:
+    """Leaves table and tests in a folder; returns both as a person reads them."""
+    table = pd.DataFrame([row.cells(sweep.metrics) for row in rows])
+    text = as_markdown(table, (*rows[0].watched, *sweep.metrics), sweep.seeds)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "table.csv", index=False)
-    text = as_markdown(table, sweep.metrics, sweep.seeds)
+    if len(rows) > 1:
+        best = best_of(rows)
+        against = best or rows[0]
+        tests = paired_tests(rows, against, sweep.metrics)
+        tests.to_csv(folder / "tests.csv", index=False)
+        split = against.evaluations[0].summary["split"]
+        words = best_in_words(best, against, split)
+        text = f"{text}\n{words}\n{markdown_of_tests(tests)}"
     (folder / "table.md").write_text(text, "utf-8")
-
-
-def row_of(
-    labels: dict[str, str],
-    features: dict[str, tuple[int, float]],
-    values: dict[str, list[float]],
-) -> dict[str, Any]:
-    """A row of the table.
-
-    Args:
-        labels: by axis.
-        features: by kind (`"pictures"`, `"captions"`): numbers a feature and items
-            encoded a second.
-        values: of each metric, over the seeds.
-    """
-    row: dict[str, Any] = dict(labels)
-    for kind, (dim, rate) in features.items():
-        row |= {f"{kind}: numbers": dim, f"{kind} a second": rate}
-    for name, each in values.items():
-        row[name] = float(np.mean(each))
-        row[f"{name} deviation"] = float(np.std(each, ddof=1)) if each[1:] else 0.0
-    return row
-
-
-def as_markdown(table: pd.DataFrame, metrics: tuple[str, ...], seeds: int) -> str:
-    """The table for a README, in percent, ranks in places: mean ± deviation."""
-    plain = [c for c in table if not c.startswith(tuple(metrics))]
-    heads = [*plain, *(name.replace("_", " ").replace("/", " ") for name in metrics)]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in table.to_dict("records"):
-        cells = [_plain(row[name]) for name in plain]
-        for name in metrics:
-            factor = shown_factor(name)
-            deviation = f" ± {factor * row[f'{name} deviation']:.1f}"
-            cells.append(f"{factor * row[name]:.1f}{deviation if seeds > 1 else ''}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return text, table

@@ -1,6 +1,7 @@
 """Evaluation: a run measured on a split, and two runs compared."""
 
 from twinlens.evaluation.comparison import compare as compare
+from twinlens.evaluation.comparison import query_values as query_values
 from twinlens.evaluation.composed import COMPOSED as COMPOSED
 from twinlens.evaluation.composed import ComposedEmbedded as ComposedEmbedded
 from twinlens.evaluation.composed import measure_composed as measure_composed

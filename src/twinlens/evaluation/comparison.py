@@ -36,14 +36,13 @@ def compare(a: Evaluation, b: Evaluation, seed: int = 0) -> pd.DataFrame:
         )
     rows = []
     for direction in a.summary["queries"]:
-        chosen = (a.ranks["direction"] == direction).to_numpy()
-        groups = a.ranks.loc[chosen, "image_id"].to_numpy()
+        groups = a.ranks["image_id"][a.ranks["direction"] == direction].to_numpy()
         for name in _compared(a, direction):
-            values_a, values_b = (_query_values(x, chosen, name) for x in (a, b))
+            full = f"{direction}/{name}"
+            values_a, values_b = query_values(a, full), query_values(b, full)
             difference, p_value = metrics.paired_randomisation_test(
                 values_b, values_a, groups, seed=seed
             )
-            full = f"{direction}/{name}"
             row = {"metric": full, "a": values_a.mean(), "b": values_b.mean()}
             row |= {"difference": difference, "p_value": p_value}
             for letter, of in (("a", a), ("b", b)):
@@ -61,8 +60,26 @@ def _compared(found: Evaluation, direction: str) -> list[str]:
     return [name for name in COMPARED_COMPOSED if f"{direction}/{name}" in measured]
 
 
-def _query_values(found: Evaluation, chosen: np.ndarray, name: str) -> np.ndarray:
+def query_values(found: Evaluation, metric: str) -> np.ndarray | None:
+    """A metric of each query of its direction, in the order of the ranks.
+
+    Args:
+        found: an evaluation.
+        metric: full name, such as `"text_to_image/success@5%"`.
+
+    Returns:
+        `(queries,)` float64; `None` where a query's first rank does not tell: medians,
+        and nDCG of several right answers.
+    """
+    direction, name = metric.split("/")
+    ranks = found.ranks[found.ranks["direction"] == direction]
+    kind, _, cut = name.partition("@")
+    if metrics.is_median(name) or (kind == "ndcg" and direction != COMPOSED):
+        return None
     if name == "map":
-        return found.ranks.loc[chosen, "average_precision"].to_numpy()
-    ranks = found.ranks.loc[chosen, "rank"].to_numpy()
-    return 1 / ranks if name == "mrr" else (ranks <= int(name.split("@")[1])) * 1.0
+        return ranks["average_precision"].to_numpy()
+    in_percent = cut.endswith("%")
+    ks = (int(cut),) if cut and not in_percent else ()
+    percents = (float(cut[:-1]),) if in_percent else ()
+    first, sizes = ranks["rank"].to_numpy(), ranks["gallery"].to_numpy()
+    return metrics.composed_values(first, sizes, ks, percents)[name]

@@ -24,6 +24,7 @@ from .ranks import retrieval_ranks as retrieval_ranks
 from .retrieval import average_precision as average_precision
 from .retrieval import fold_ranks as fold_ranks
 from .retrieval import fold_slices as fold_slices
+from .retrieval import is_median as is_median
 from .retrieval import mean_over_folds as mean_over_folds
 from .retrieval import ndcg_at_k as ndcg_at_k
 from .retrieval import per_query as per_query
@@ -34,4 +35,5 @@ from .retrieval import summarise as summarise
 from .scores import is_collapsed as is_collapsed
 from .scores import top_k as top_k
 from .statistics import bootstrap_intervals as bootstrap_intervals
+from .statistics import holm as holm
 from .statistics import paired_randomisation_test as paired_randomisation_test

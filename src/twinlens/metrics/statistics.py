@@ -104,6 +104,22 @@ def paired_randomisation_test(
     return float(np.mean(a - b)), (1 + extreme) / (1 + num_samples)
 
 
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p-values adjusted for how many there are, in the same order.
+
+    With all of them below a level, the chance of any false one is below it, too.
+
+    Reference:
+        Holm 1979, A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    values = np.asarray(p_values, np.float64)
+    order = np.argsort(values, kind="stable")
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(stepped, 1)
+    return adjusted
+
+
 def _group_codes(
     groups: Sequence | None, per_query: Mapping[str, np.ndarray]
 ) -> np.ndarray:

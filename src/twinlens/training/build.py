@@ -137,9 +137,14 @@ def build_optimizer(
     return optimizer
 
 
+def warmup_steps(settings: TrainingSettings, steps_per_epoch: int) -> int:
+    """Updates in which the rate rises."""
+    return round(settings.warmup_fraction * settings.epochs * steps_per_epoch)
+
+
 def _schedule(settings: TrainingSettings, steps_per_epoch: int):
     total = settings.epochs * steps_per_epoch
-    warmup = round(settings.warmup_fraction * total)
+    warmup = warmup_steps(settings, steps_per_epoch)
     if settings.schedule == "cyclic":
         half = CYCLE_STEPS * steps_per_epoch
         return Cyclic(settings.learning_rate * CYCLIC_LOW, settings.learning_rate, half)

@@ -14,8 +14,9 @@ from twinlens.progress import Progress
 from twinlens.training import diagnosis
 from twinlens.training.build import build_optimizer
 from twinlens.training.checkpoint import load_checkpoint, save_checkpoint
-from twinlens.training.jobs import job_of
+from twinlens.training.jobs import Job, job_of
 from twinlens.training.loop import HeadTrainer
+from twinlens.training.numbers import program_key
 from twinlens.training.pairs import PairFeatures
 from twinlens.training.selection import Selection
 from twinlens.training.triplets import TripletFeatures
@@ -31,6 +32,8 @@ class HeadTraining:
         config: all settings.
         folder: where the checkpoint is kept; `None` keeps none.
         say: shows a line to the person.
+        programs: compiled before, by `program_key`, and used again where one fits; a
+            new one is added.
     """
 
     def __init__(
@@ -40,35 +43,43 @@ class HeadTraining:
         config: Config,
         folder: Path | None = None,
         say: Callable[[str], None] = print,
+        programs: dict[str, HeadTrainer] | None = None,
     ) -> None:
         self.train, self.val, self.config = train, val, config
         self.settings = config.phase1
         self.path = folder / "checkpoint.npz" if folder else None
         self.job = job_of(train, val, config)
         self.heads, self.loss = self.job.heads, self.job.loss
-        steps = len(self.job.order(0).pictures)
-        self.epoch_pairs = steps * self.settings.batch_size
-        optimizer = build_optimizer(self.settings, steps)
-        self.trainer = HeadTrainer(
-            self.heads, self.loss, optimizer, self.settings.ema_decay
-        )
+        self.steps = len(self.job.order(0).pictures)
+        self.epoch_pairs = self.steps * self.settings.batch_size
+        self.trainer = self._trainer_of(self.job)
+        if programs is not None:
+            key = program_key(config, self.steps)
+            if key not in programs:
+                programs[key] = self._trainer_of(job_of(train, None, config))
+            self.trainer.work_with(programs[key])
         self.history: list[dict[str, float]] = []
         self.selection = Selection(self.settings, "phase1")
         self.warn = diagnosis.Warnings(say)
 
     def run(
-        self, on_epoch: Callable[[list[dict[str, float]]], None]
+        self,
+        on_epoch: Callable[[list[dict[str, float]]], None],
+        shown_by: Callable[..., Progress] = Progress,
     ) -> Heads | ComposedHeads:
         """Trains to the end, from the checkpoint if there is one.
 
-        `on_epoch` gets the history after each epoch. An interruption (Ctrl-C) goes
-        back to the last checkpoint.
+        An interruption (Ctrl-C) goes back to the last checkpoint.
+
+        Args:
+            on_epoch: gets the history after each epoch.
+            shown_by: makes the progress that a person sees.
         """
         self._start()
         saved = time.monotonic()
         epochs = self.settings.epochs
         total, done = epochs * self.epoch_pairs, len(self.history) * self.epoch_pairs
-        with Progress("training the heads", total, self.job.unit, done) as progress:
+        with shown_by("training the heads", total, self.job.unit, done) as progress:
             while len(self.history) < epochs and not self.selection.should_stop(
                 self.history
             ):
@@ -97,6 +108,10 @@ class HeadTraining:
         """Removes the checkpoint, once the heads are safe elsewhere."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+    def _trainer_of(self, job: Job) -> HeadTrainer:
+        optimizer = build_optimizer(self.settings, self.steps)
+        return HeadTrainer(job.heads, job.loss, optimizer, self.settings.ema_decay)
 
     def _start(self) -> None:
         self.job.adapt()

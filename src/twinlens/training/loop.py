@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from twinlens.model import Heads
+from twinlens.training.numbers import Numbers
 from twinlens.training.pairs import Epoch, PairFeatures
 
 CALL_PAIRS = 65_536  # trained in one call, a few seconds: Ctrl-C waits for its end
@@ -50,7 +51,20 @@ class HeadTrainer:
             tf.Variable(weight.value, trainable=False)
             for weight in (heads.trainable_variables if ema_decay else [])
         ]
+        self.numbers = Numbers(heads, loss, optimizer)
         self._steps = tf.function(self._many_steps, jit_compile=True)
+        self._worker = self
+
+    def work_with(self, other: "HeadTrainer") -> None:
+        """Trains with the compiled program of another trainer from now on.
+
+        The other's variables serve as the program's memory: nothing else may train
+        them.
+
+        Args:
+            other: of the same shape; see `program_key`. One thread at a time uses it.
+        """
+        self._worker = other
 
     def run_epoch(
         self,
@@ -64,12 +78,15 @@ class HeadTrainer:
         """
         images = as_tensor(pairs.images, pairs.image_shape)
         texts = as_tensor(pairs.texts, pairs.text_shape)
-        losses = []
+        given, losses = (np.float32(self.ema_decay), self.numbers.values), []
+        _copy(self.state(), self._worker.state())
         for image_rows, text_rows, ids, count in _calls(*epoch.rows(pairs)):
             if losses:
                 on_pairs(text_rows.size)
-            found = self._steps(images, texts, image_rows, text_rows, ids, count)
+            rows = (image_rows, text_rows, ids)
+            found = self._worker._steps(*given, images, texts, *rows, count)
             losses.append(found.numpy())
+        _copy(self._worker.state(), self.state())
         return float(np.sum(losses) / len(epoch.pictures))
 
     def state(self) -> list:
@@ -85,19 +102,22 @@ class HeadTrainer:
             weight.assign(average)
             average.assign(value)
 
-    def _many_steps(self, images, texts, image_rows, text_rows, ids, count):
+    def _many_steps(
+        self, ema_decay, numbers, images, texts, image_rows, text_rows, ids, count
+    ):
         """`count` steps on `(steps, batch)` rows → the sum of the steps' losses."""
         total = tf.constant(0.0)
-        for step in tf.range(count):
-            features = (
-                tf.gather(images, image_rows[step]),
-                tf.gather(texts, text_rows[step]),
-            )
-            of_step = tf.nest.map_structure(operator.itemgetter(step), ids)
-            total += self._one_step(features, of_step)
+        with self.numbers.given(numbers):
+            for step in tf.range(count):
+                features = (
+                    tf.gather(images, image_rows[step]),
+                    tf.gather(texts, text_rows[step]),
+                )
+                of_step = tf.nest.map_structure(operator.itemgetter(step), ids)
+                total += self._one_step(features, of_step, ema_decay)
         return total
 
-    def _one_step(self, features, ids):
+    def _one_step(self, features, ids, ema_decay):
         with tf.GradientTape() as tape:
             loss = self.heads.training_loss(self.loss, features, ids)
         weights = self.heads.trainable_variables
@@ -105,8 +125,15 @@ class HeadTrainer:
         gradients = tape.gradient(loss, [w.value for w in weights], None, zero)
         self.optimizer.apply(gradients, weights)
         for average, weight in zip(self.averages, weights, strict=False):
-            average.assign_add((1 - self.ema_decay) * (weight.value - average))
+            average.assign_add((1 - ema_decay) * (weight.value - average))
         return loss
+
+
+def _copy(source: list, target: list) -> None:
+    """Gives variables the values of others; nothing where both are the same."""
+    for one, other in zip(source, target, strict=True):
+        if one is not other:
+            other.assign(one.value if isinstance(one, keras.Variable) else one)
 
 
 class _Shared:

@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from twinlens.config import Config
 from twinlens.model import Heads
+from twinlens.progress import Progress
 from twinlens.runs import Run
 from twinlens.training.course import HeadTraining
+from twinlens.training.loop import HeadTrainer
 from twinlens.training.pairs import PairFeatures
 
 
@@ -19,6 +21,8 @@ def train_phase1(
     train: PairFeatures,
     val: PairFeatures | None,
     say: Callable[[str], None] = print,
+    programs: dict[str, HeadTrainer] | None = None,
+    shown_by: Callable[..., Progress] = Progress,
 ) -> Heads:
     """Trains the heads of a run and leaves them in its folder.
 
@@ -28,13 +32,15 @@ def train_phase1(
         train: pairs to learn from.
         val: pairs to watch; `None` watches none.
         say: shows a line to the person.
+        programs: of runs before, to be used again; see `HeadTraining`.
+        shown_by: makes the progress that a person sees.
 
     Returns:
         The trained heads, also in `run.heads_path`.
     """
     start = time.monotonic()
-    training = HeadTraining(train, val, config, run.folder, say)
-    heads = training.run(EpochLog(run))
+    training = HeadTraining(train, val, config, run.folder, say, programs)
+    heads = training.run(EpochLog(run), shown_by)
     last = len(training.history) - 1
     chosen = training.selection.best_epoch
     best = chosen if chosen >= 0 else last
