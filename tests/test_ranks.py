@@ -172,7 +172,8 @@ def test_a_query_without_right_answer_is_named():
 
 
 def test_top_k_is_a_stable_sort_cut_off(monkeypatch):
-    monkeypatch.setattr("twinlens.metrics.nearest.COLUMNS", 9)
+    monkeypatch.setattr("twinlens.metrics.nearest.FIRST", 9)
+    monkeypatch.setattr("twinlens.metrics.nearest.COLUMNS", 11)
     monkeypatch.setattr("twinlens.metrics.nearest.QUERIES", 7)
     generator = np.random.default_rng(0)
     queries, gallery = (
@@ -189,7 +190,7 @@ def test_top_k_is_a_stable_sort_cut_off(monkeypatch):
 
 
 def test_top_k_does_not_find_what_is_excluded(monkeypatch):
-    monkeypatch.setattr("twinlens.metrics.nearest.COLUMNS", 6)
+    monkeypatch.setattr("twinlens.metrics.nearest.FIRST", 6)
     vectors = unit_vectors(0, 20, 4)
     with_itself, _ = top_k(vectors, vectors, 6)
     assert np.array_equal(with_itself[:, 0], np.arange(20))

@@ -136,7 +136,7 @@ def test_large_selections_are_compared_without_a_copy(tmp_path, queries, monkeyp
 
 @pytest.mark.parametrize("where", ["", "year > 4"])
 def test_many_queries_find_what_each_finds_alone(tmp_path, queries, where, monkeypatch):
-    monkeypatch.setattr("twinlens.metrics.nearest.COLUMNS", 50)
+    monkeypatch.setattr("twinlens.metrics.nearest.FIRST", 50)
     index = made(tmp_path / "index")
     scores, rows = index.search(queries, 7, where)
     alone = [index.search(query[None], 7, where) for query in queries]
