@@ -79,7 +79,7 @@ BENCHMARKS = {
         "growth",
         quick={
             "pictures_sizes": "100,1000",
-            "heads_sizes": "1000,10000",
+            "heads_sizes": "2000,10000",
             "flat_sizes": "1000,10000",
             "graph_sizes": "100,1000",
             "ranks_sizes": "1000,10000",

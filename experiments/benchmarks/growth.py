@@ -107,12 +107,21 @@ def ranks(folder: Path, size: int) -> Job:
     return lambda: retrieval_ranks(images, range(size), texts, range(size))
 
 
-EXPECTED: dict[Callable[[Path, int], Job], int] = {  # slope of the time
-    pictures: 1,
-    heads: 1,
-    flat_index: 1,
-    graph_index: 1,
-    ranks: 2,
+@dataclass(frozen=True)
+class Expected:
+    """Slopes of time and own memory, and what a size counts."""
+
+    time: int
+    memory: int
+    unit: str
+
+
+EXPECTED: dict[Callable[[Path, int], Job], Expected] = {
+    pictures: Expected(1, 0, "pictures"),
+    heads: Expected(1, 0, "rows of features"),
+    flat_index: Expected(1, 0, "items"),
+    graph_index: Expected(1, 1, "items"),  # FAISS keeps vectors and links in memory
+    ranks: Expected(2, 0, "captions, as many pictures"),
 }
 
 
@@ -148,7 +157,7 @@ def rows(
         for size in map(int, sizes.split(",")):
             with ProcessPoolExecutor(1, spawn) as pool:
                 costs.append(pool.submit(cost, job, size).result())
-        yield from _grown(costs, expected)
+        yield from _grown(costs, expected.time)
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "growth.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -165,7 +174,7 @@ def _grown(costs: list[Cost], expected: int) -> Iterator[Row]:
     question = f"{name}: slope of the time, {before.size:,} to {last.size:,}"
     took = f"{last.seconds:,.1f} s", f"{before.seconds:,.1f} s"
     goal = expected + STEEPER
-    yield Row(question, "", grown, grown, grown, goal, "of", *took)
+    yield Row(question, "", grown, grown, grown, goal, "", *took)
     memory = [each.own_mb for each in costs]
     question = f"{name}: own memory at {last.size:,}, of {min(memory):,.0f} MB at least"
     yield Row(question, "", memory[-1], min(memory), max(memory), None, "MB")
@@ -180,27 +189,32 @@ def draw(found: dict[str, list[Cost]], path: Path) -> None:
 
     figure = Figure((3.2 * len(found), 6), layout="constrained")
     axes = figure.subplots(2, len(found), sharex="col")
-    slopes = {job.__name__: slope for job, slope in EXPECTED.items()}
-    for column, (name, costs) in zip(axes.T, found.items(), strict=True):
+    slopes = {job.__name__: expected for job, expected in EXPECTED.items()}
+    for (above, below), (name, costs) in zip(axes.T, found.items(), strict=True):
         sizes = np.array([each.size for each in costs])
-        seconds = [each.seconds for each in costs]
-        above, below = column
-        above.loglog(sizes, seconds, "o-", label="measured")
-        line = seconds[-1] * (sizes / sizes[-1]) ** float(slopes[name])
-        above.loglog(sizes, line, "--", color="grey", label=f"slope {slopes[name]}")
-        below.loglog(sizes, [each.own_mb for each in costs], "o-", label="own")
-        resident = [each.resident_mb for each in costs]
-        below.loglog(sizes, resident, "s:", label="resident")
-        level = [costs[-1].own_mb] * len(sizes)
-        below.loglog(sizes, level, "--", color="grey", label="slope 0")
+        times = {"measured": [each.seconds for each in costs]}
+        memory = {
+            "own": [each.own_mb for each in costs],
+            "resident": [each.resident_mb for each in costs],
+        }
+        _panel(above, sizes, times, slopes[name].time)
+        _panel(below, sizes, memory, slopes[name].memory)
         above.set_title(name.replace("_", " "))
-        below.set_xlabel("size")
+        below.set_xlabel(slopes[name].unit)
         below.set_ylim(50, 20_000)
-        above.legend(fontsize="small")
-        below.legend(fontsize="small")
     axes[0, 0].set_ylabel("seconds")
     axes[1, 0].set_ylabel("peak memory, MB")
     figure.savefig(path, dpi=120)
+
+
+def _panel(axis, sizes: np.ndarray, lines: dict[str, list[float]], slope: int) -> None:
+    """Lines against size, and the expected slope through the end of the first."""
+    for (name, values), style in zip(lines.items(), ("o-", "s:"), strict=False):
+        axis.loglog(sizes, values, style, label=name)
+    end = next(iter(lines.values()))[-1]
+    expected = end * (sizes / sizes[-1]) ** float(slope)
+    axis.loglog(sizes, expected, "--", color="grey", label=f"slope {slope}")
+    axis.legend(fontsize="small")
 
 
 if __name__ == "__main__":

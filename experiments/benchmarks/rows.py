@@ -28,8 +28,7 @@ class Row:
             in `unit`.
         low, high: the extremes of all rounds.
         reach: the goal; None where there is none.
-        unit: `"×"`: the goal is a least value; `"s"`, `"ms"`, `"MB"` or `"of"`: the
-            most.
+        unit: `"×"`: the goal is the least; `"s"`, `"ms"`, `"MB"` or none: the most.
         ours, theirs: what the ratio is of, in words.
     """
 
@@ -57,7 +56,7 @@ class Row:
         least = "≥" if self.unit == "×" else "≤"
         goal = "" if self.reach is None else f"{least} {_short(self.reach)}"
         verdict = {None: "", True: "yes", False: "**no**"}[self.reached]
-        figure = f"{_short(self.figure)} {self.unit} ({spread})"
+        figure = " ".join(filter(None, [_short(self.figure), self.unit, f"({spread})"]))
         return [
             *(self.question, self.peer, self.ours, self.theirs, figure, goal, verdict)
         ]

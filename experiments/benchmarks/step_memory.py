@@ -41,7 +41,7 @@ def rows(images: Path, negatives: int = 1024) -> Iterator[Row]:
     question = f"peak memory of a step on {negatives:,} pairs"
     spread = (found[negatives] / found[SIZE],) * 3
     ours, theirs = (f"{found[each]:,.0f} MB" for each in (negatives, SIZE))
-    yield Row(question, f"a batch of {SIZE}", *spread, 1.15, "of", ours, theirs)
+    yield Row(question, f"a batch of {SIZE}", *spread, 1.15, "", ours, theirs)
 
 
 if __name__ == "__main__":
