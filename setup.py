@@ -96,7 +96,7 @@ EXTRAS = {
         "openvino>=2025.0",
         *SEARCH,
         "scikit-learn>=1.5",
-        "sentence-transformers>=5",
+        "sentence-transformers>=6",
         "psutil>=6",
     ],
 }

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from experiments.benchmarks.rounds import Job, alternate_apart
+from experiments.benchmarks.rounds import CORES, Job, alternate_apart
 from experiments.benchmarks.rows import Row, command, compared
 
 PEER_BATCHES = (32, 128)  # its default, and the larger one that ours takes
@@ -42,7 +42,7 @@ def sentence_transformers(model: Path, batch_size: int, texts: list[str]) -> Job
     from experiments.benchmarks import vision  # noqa: F401
     from sentence_transformers import SentenceTransformer, models
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(CORES)
     words = models.Transformer(str(model), max_seq_length=LENGTH)
     pooling = models.Pooling(words.get_word_embedding_dimension())
     peer = SentenceTransformer(modules=[words, pooling], device="cpu").float()
@@ -58,7 +58,7 @@ def bare_products(model: Path, texts: list[str]) -> Job:
     from experiments.benchmarks import vision  # noqa: F401
     from transformers import AutoConfig, AutoTokenizer
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(CORES)
     network = AutoConfig.from_pretrained(model)
     ids = AutoTokenizer.from_pretrained(model)(
         texts, max_length=LENGTH, truncation=True

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from experiments.benchmarks.rounds import Job, alternate_apart
+from experiments.benchmarks.rounds import CORES, Job, alternate_apart
 from experiments.benchmarks.rows import Row, command, compared
 
 CAPTIONS = 5  # a picture, in COCO and Flickr
@@ -136,7 +136,7 @@ def torch_network():
     import torch
     from experiments.benchmarks.vision import torchvision
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(CORES)
     network = torchvision.models.inception_v3(aux_logits=True, init_weights=False)
     network.AuxLogits = None
     network.Mixed_7b = network.Mixed_7c = network.fc = torch.nn.Identity()
@@ -147,7 +147,7 @@ def loader(paths: list[str]):
     """Batches of pictures, read by as many workers as there are cores."""
     import torch
 
-    data, workers = Pictures(paths), os.cpu_count() or 1
+    data, workers = Pictures(paths), CORES
     return torch.utils.data.DataLoader(data, BATCH, num_workers=workers)
 
 
@@ -188,7 +188,9 @@ def openvino(paths: list[str]) -> Job:
         requests = ov.AsyncInferQueue(core.compile_model(converted, "CPU", settings))
         found: dict[int, np.ndarray] = {}
         requests.set_callback(
-            lambda request, row: found.__setitem__(row, request.results[0].copy())
+            lambda request, row: found.__setitem__(
+                row, request.get_output_tensor().data.copy()
+            )
         )
         for row, pixels in enumerate(loader(paths)):
             requests.start_async([pixels.numpy()], row)

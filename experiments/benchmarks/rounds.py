@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 Job = Callable[[], object]
 Seconds = dict[str, list[float]]  # of each job in each round
+CORES = len(os.sched_getaffinity(0))  # that this process may use
 FEWEST = 2  # rounds, however long they take
 
 

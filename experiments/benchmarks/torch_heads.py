@@ -1,9 +1,8 @@
 """The heads of both forms in PyTorch, and the loops that a user writes around them."""
 
-import os
-
 import numpy as np
 import torch
+from experiments.benchmarks.rounds import CORES
 from torch import nn
 
 
@@ -50,7 +49,7 @@ class TorchTrainer:
     """Two heads, a learned scale, AdamW."""
 
     def __init__(self, images: np.ndarray, texts: np.ndarray, form: str):
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(CORES)
         self.images, self.texts = torch.from_numpy(images), torch.from_numpy(texts)
         self.image_head = HEADS[form](images.shape[1])
         self.text_head = HEADS[form](texts.shape[1])

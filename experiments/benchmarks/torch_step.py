@@ -1,10 +1,8 @@
 """The networks of phase 2 in PyTorch, and the step that a user writes for them."""
 
-import os
-
 import numpy as np
 import torch
-from experiments.benchmarks.rounds import Job
+from experiments.benchmarks.rounds import CORES, Job
 from experiments.benchmarks.step_sizes import LAYERS, LENGTH, NUM_HEADS, RATE, WIDTH
 from experiments.benchmarks.vision import torchvision
 from transformers import BertConfig, BertModel
@@ -54,7 +52,7 @@ def step(dtype: str, pixels: np.ndarray) -> Job:
         dtype: `"float32"` or `"bfloat16"` (autocast).
         pixels: `(n, size, size, 3)`, 0…255.
     """
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(CORES)
     model = Peer()
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), RATE)
