@@ -92,7 +92,11 @@ EXTRAS = {
         # The newest torch brings gigabytes of GPU libraries; this one has a CPU build.
         "torch==2.13.0",
         "torchvision==0.28.0",
-        "sentence-transformers>=5",
+        "torchmetrics>=1.6",
+        "openvino>=2025.0",
+        *SEARCH,
+        "scikit-learn>=1.5",
+        "sentence-transformers>=6",
         "psutil>=6",
     ],
 }

@@ -201,14 +201,14 @@ def test_networks_that_were_saved_models_are_exported_with_their_tables(
         preprocessor=save_preprocessor(tmp_path / "preprocessor"),
     )
     images = image_encoder(f"hub:{save_picture(tmp_path / 'picture')}", weights="")
-    model = with_encoders(model, text_encoder=texts, image_encoder=images)
+    model = with_encoders(model, text_encoder=texts, open_image_encoder=lambda: images)
     same_as_the_run(model, tmp_path / "x", pictures)
 
 
 @pytest.mark.slow
 def test_pictures_with_a_border_are_padded_in_the_export_too(model, tmp_path, pictures):
     encoder = replace(model.image_encoder, resize="pad")
-    model = replace(model, image_encoder=encoder)
+    model = replace(model, open_image_encoder=lambda: encoder)
     same_as_the_run(model, tmp_path / "x", pictures)
 
 
@@ -217,7 +217,7 @@ def test_a_mask_rcnn_cuts_products_out_in_the_export_too(model, tmp_path, pictur
     inside = ((0.25, 0.25, 0.75, 0.75), 1, 0.9, [[1, 1], [1, 1]])
     cutter = segment_of(f"mask_rcnn:{save_detector(tmp_path / 'cutter', [inside])}")
     encoder = replace(model.image_encoder, segment=cutter)
-    cut = replace(model, image_encoder=encoder)
+    cut = replace(model, open_image_encoder=lambda: encoder)
     same_as_the_run(cut, tmp_path / "x", pictures)
     assert (
         np.abs(embedding_of(cut, pictures) - embedding_of(model, pictures)).max() > 0.01
@@ -242,7 +242,7 @@ def test_grabcut_cannot_be_exported_and_says_why(model):
 
     encoder = replace(model.image_encoder, segment=GrabCut())
     with pytest.raises(InputError, match="OpenCV called from Python"):
-        Towers(replace(model, image_encoder=encoder))
+        Towers(replace(model, open_image_encoder=lambda: encoder))
 
 
 # === The folder ===

@@ -171,7 +171,10 @@ def test_a_query_without_right_answer_is_named():
         first_match_ranks(np.eye(2), [[1, 0], [0, 0]])
 
 
-def test_top_k_is_a_stable_sort_cut_off():
+def test_top_k_is_a_stable_sort_cut_off(monkeypatch):
+    monkeypatch.setattr("twinlens.metrics.nearest.FIRST", 9)
+    monkeypatch.setattr("twinlens.metrics.nearest.COLUMNS", 11)
+    monkeypatch.setattr("twinlens.metrics.nearest.QUERIES", 7)
     generator = np.random.default_rng(0)
     queries, gallery = (
         generator.integers(-1, 2, (40, 3)),
@@ -179,14 +182,15 @@ def test_top_k_is_a_stable_sort_cut_off():
     )
     expected = np.argsort(-(queries @ gallery.T), axis=1, kind="stable")
     for k in (1, 7, 60):
-        indices, scores = top_k(queries, gallery, k, block_bytes=4 * 60 * 7)
+        indices, scores = top_k(queries, gallery, k)
         assert np.array_equal(indices, expected[:, :k])
         assert np.array_equal(
             scores, np.take_along_axis(queries @ gallery.T, indices, axis=1)
         )
 
 
-def test_top_k_does_not_find_what_is_excluded():
+def test_top_k_does_not_find_what_is_excluded(monkeypatch):
+    monkeypatch.setattr("twinlens.metrics.nearest.FIRST", 6)
     vectors = unit_vectors(0, 20, 4)
     with_itself, _ = top_k(vectors, vectors, 6)
     assert np.array_equal(with_itself[:, 0], np.arange(20))

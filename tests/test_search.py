@@ -56,6 +56,33 @@ def test_bytes_and_files_are_the_same_picture(model, items):
     np.testing.assert_array_equal(*model.image_features([path, contents]))
 
 
+def test_a_text_needs_no_picture_encoder_and_a_picture_checks_it(
+    index, model, items, monkeypatch
+):
+    def built(*_, **__):
+        raise AssertionError("the picture encoder was built")
+
+    loaded = SearchIndex.load(index.vectors.folder, model.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("twinlens.experiment.image_encoder", built)
+        found = loaded.search(text="a red disc")
+    pd.testing.assert_frame_equal(found, index.search(text="a red disc"))
+    loaded.vectors.info["model"] |= {"digest": "f" * 32}
+    with pytest.raises(InputError, match="is another model"):
+        loaded.search(image=items["image_path"].iloc[0])
+
+
+@pytest.mark.parametrize("known", ["text_digest", "digest"])
+def test_a_text_is_not_compared_with_vectors_of_another_model(index, model, known):
+    loaded = SearchIndex.load(index.vectors.folder, model.folder)
+    made_by = loaded.vectors.info["model"] | {known: "f" * 32}
+    if known == "digest":  # as indexes were written before there were two
+        del made_by["text_digest"]
+    loaded.vectors.info["model"] = made_by
+    with pytest.raises(InputError, match="is another model"):
+        loaded.search(text="a red disc")
+
+
 # === Queries ===
 
 

@@ -9,6 +9,7 @@ import pytest
 from twinlens.config import IndexSettings
 from twinlens.errors import InputError
 from twinlens.index import create, load, near_duplicates
+from twinlens.index.backends import FEW
 from twinlens.index.folder import writing
 
 DIM = 16
@@ -128,9 +129,20 @@ def test_filters_that_leave_the_nearest_out_still_find_the_best(tmp_path, backen
 def test_large_selections_are_compared_without_a_copy(tmp_path, queries, monkeypatch):
     index = made(tmp_path / "index")
     monkeypatch.setattr("twinlens.index.backends.GATHERED", 10)
-    _, rows = index.search(queries, 7, "year > 4")
-    allowed = index.selection("year > 4").mask
-    np.testing.assert_array_equal(rows, expected(vectors_of(500), queries, 7, allowed))
+    few, allowed = queries[:5], index.selection("year > 4").mask
+    _, rows = index.search(few, 7, "year > 4")
+    np.testing.assert_array_equal(rows, expected(vectors_of(500), few, 7, allowed))
+
+
+@pytest.mark.parametrize("where", ["", "year > 4"])
+def test_many_queries_find_what_each_finds_alone(tmp_path, queries, where, monkeypatch):
+    monkeypatch.setattr("twinlens.metrics.nearest.FIRST", 50)
+    index = made(tmp_path / "index")
+    scores, rows = index.search(queries, 7, where)
+    alone = [index.search(query[None], 7, where) for query in queries]
+    assert len(queries) > FEW
+    np.testing.assert_array_equal(rows, np.concatenate([each[1] for each in alone]))
+    np.testing.assert_allclose(scores, np.concatenate([e[0] for e in alone]), atol=1e-6)
 
 
 def test_more_answers_than_items_end_with_none(tmp_path, backend, queries):

@@ -1,7 +1,7 @@
 """Memory of encoding and training: it must not grow with the data.
 
 `python -m experiments.benchmarks.memory`. Trains one epoch on a feature file of a
-million rows, memory-mapped, and prints the memory of the process that is its own
+million rows, memory-mapped, and takes the memory of the process that is its own
 (`RssAnon`; pages of the mapped file are the system's to take back).
 """
 
@@ -12,10 +12,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import typer
+from experiments.benchmarks.rows import Row, command, measured
 
 DIM, EMBEDDING = 512, 128
 
@@ -60,38 +61,40 @@ def feature_file(path: Path, rows: int) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def main(rows: int = 1_000_000, batch_size: int = 1024) -> None:
-    """Prints one Markdown row."""
+def head_training(features: np.ndarray, batch_size: int):
+    """Heads trained for an epoch on pairs of features, each row with itself."""
     from twinlens.config import Config, override
     from twinlens.training import HeadTraining, PairFeatures
 
+    every, starts = np.arange(len(features)), np.arange(len(features) + 1)
+    pairs = PairFeatures(features, features, every, every, starts, every)
+    config = override(
+        Config(),
+        [
+            "phase1.epochs=1",
+            f"phase1.batch_size={batch_size}",
+            "phase1.checkpoint=last",
+            f"head.embedding_dim={EMBEDDING}",
+            "head.depth=0",
+        ],
+    )
+    training = HeadTraining(pairs, None, config)
+    training.run(lambda history: None)
+    return training
+
+
+def rows(rows: int = 1_000_000, batch_size: int = 1024) -> Iterator[Row]:
+    """Trains an epoch on so many rows of a file."""
     with tempfile.TemporaryDirectory() as folder:
         features = feature_file(Path(folder) / "features.npy", rows)
-        every = np.arange(rows)
-        pairs = PairFeatures(
-            features, features, every, every, np.arange(rows + 1), every
-        )
-        config = override(
-            Config(),
-            [
-                "phase1.epochs=1",
-                f"phase1.batch_size={batch_size}",
-                "phase1.checkpoint=last",
-                f"head.embedding_dim={EMBEDDING}",
-                "head.depth=0",
-            ],
-        )
+        size = features.nbytes / 2**20
         with Watch() as watch:
-            training = HeadTraining(pairs, None, config)
-            training.run(lambda history: None)
+            training = head_training(features, batch_size)
     speed = training.history[-1]["pairs_per_second"]
-    size = features.nbytes / 2**20
-    print(
-        "| rows | file, MB | own memory before, peak, MB | pairs/s |\n|---|---|---|---|"
-    )
-    memory = f"{watch.start:,.0f}, {watch.peak:,.0f}"
-    print(f"| {rows:,} | {size:,.0f} | {memory} | {speed:,.0f} |")
+    question = f"an epoch of {rows:,} rows from a memory map of {size:,.0f} MB"
+    yield measured(f"{question}: own memory", [watch.peak - watch.start], size, "MB")
+    yield Row(f"{question}: speed", "", speed, speed, speed, None, "pairs/s")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(rows)

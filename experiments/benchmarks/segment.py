@@ -9,28 +9,28 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import typer
+from experiments.benchmarks.rows import Row, command, measured
 from PIL import Image
 
 from twinlens.data.segmentation import GrabCut
 
 
-def main(images: Path, count: int = 150) -> None:
-    """Prints the mean and the 95th percentile."""
+def rows(images: Path, count: int = 150) -> Iterator[Row]:
+    """Cuts out `count` pictures."""
     files = sorted(images.glob("*.jpg"))
     files = files[:: max(1, len(files) // count)][:count]
     pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
-    cut, seconds = GrabCut(), []
+    cut, times = GrabCut(), []
     for picture in pictures:
         start = time.perf_counter()
         cut.cut(picture)
-        seconds.append(time.perf_counter() - start)
-    mean, high = 1000 * np.mean(seconds), 1000 * np.quantile(seconds, 0.95)
-    print(f"{len(pictures)} pictures: {mean:.0f} ms, 95 % under {high:.0f} ms")
+        times.append(1000 * (time.perf_counter() - start))
+    yield measured(f"GrabCut, one of {len(pictures)} pictures", times, 50.0, "ms")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(rows)

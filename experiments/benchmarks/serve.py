@@ -25,9 +25,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import aiohttp
-import numpy as np
 import typer
-from experiments.benchmarks.rounds import alternate, rate, ratio
+from experiments.benchmarks.rounds import alternate
+from experiments.benchmarks.rows import Row, compared, measured, printing
 from experiments.benchmarks.search import clustered, items_of
 
 CLIENTS = 50
@@ -66,10 +66,9 @@ def server(index: str, run: str, port: int, batch: int) -> None:
     uvicorn.run(build_app(service), port=port, log_level="warning")
 
 
-@app.command()
 def measure(
     run: str, count: int = 100_000, rounds: int = 5, requests: int = 400
-) -> None:
+) -> Iterator[Row]:
     """Serves synthetic indexes with the model of a run, and asks them."""
     from twinlens.quiet import import_tensorflow
 
@@ -87,23 +86,29 @@ def measure(
             made = create(path, {"image": dim}, settings, said)
             made.add(items_of(count), clustered(count, dim, seed=3))
             name = f"{backend}, {count:,} × {dim}"
-            _cold_start(name, path, run, texts)
+            yield _cold_start(name, path, run, texts)
             library = SearchIndex(made, SearchSettings(), run, model)
             with _process([*SERVER, path, run], 64) as batched:
-                _one_client(name, batched, library, texts, requests)
+                yield from _one_client(name, batched, library, texts, requests)
                 with _process([*SERVER, path, run], 1) as single:
-                    _crowd(name, batched, single, texts, rounds, requests)
+                    yield _crowd(name, batched, single, texts, rounds, requests)
 
 
-def _cold_start(name: str, index: Path, run: str, texts: Texts) -> None:
+app.command()(printing(measure))
+
+
+def _cold_start(name: str, index: Path, run: str, texts: Texts) -> Row:
     start = time.perf_counter()
     command = ["-m", "src.serve", index, "--run", run, "--port"]
     with _process(command) as port:
         asyncio.run(_asked(port, [next(texts)], 1))
-        print(f"| {name}: cold start to first answer | {_since(start):.1f} s |")
+        seconds = time.perf_counter() - start
+    return measured(f"service, {name}: cold start to an answer", [seconds], 20.0, "s")
 
 
-def _one_client(name: str, port: int, library, texts: Texts, requests: int) -> None:
+def _one_client(
+    name: str, port: int, library, texts: Texts, requests: int
+) -> Iterator[Row]:
     http = HTTPConnection("127.0.0.1", port)
 
     def ask() -> None:
@@ -112,29 +117,24 @@ def _one_client(name: str, port: int, library, texts: Texts, requests: int) -> N
         if not json.loads(http.getresponse().read())["results"]:
             raise RuntimeError("no answers")
 
-    jobs = {"library": lambda: library.search(next(texts)), "http": ask}
+    jobs = {"the library": lambda: library.search(next(texts)), "HTTP": ask}
     seconds = alternate(jobs, requests)
-    middle, late = 1000 * np.percentile(seconds["http"], [50, 95])
-    alone = 1000 * np.median(seconds["library"])
-    found = f"p50 {middle:.1f} ms, p95 {late:.1f}; the library alone {alone:.1f}"
-    print(f"| {name}: one client | {found} |")
+    for way, goal in (("HTTP", 40.0), ("the library", None)):
+        times = [1000 * each for each in seconds[way]]
+        yield measured(f"service, {name}: one client, {way}", times, goal, "ms")
 
 
 def _crowd(
     name: str, batched: int, single: int, texts: Texts, rounds: int, requests: int
-) -> None:
+) -> Row:
     def ask(port: int) -> None:
         asyncio.run(_asked(port, list(itertools.islice(texts, requests)), CLIENTS))
 
-    seconds = alternate(
-        {"batched": lambda: ask(batched), "single": lambda: ask(single)}, rounds
-    )
-    rates = {each: rate(seconds[each], requests) for each in seconds}
-    times_faster = ratio(seconds["single"], seconds["batched"])
-    print(
-        f"| {name}: {CLIENTS} clients, batched / one by one | {times_faster:.2f} "
-        f"({rates['batched']:.0f} against {rates['single']:.0f} answers/s) |"
-    )
+    jobs = {"batched": lambda: ask(batched), "single": lambda: ask(single)}
+    seconds = alternate(jobs, rounds)
+    both = seconds["batched"], seconds["single"]
+    question, units = f"service, {name}: {CLIENTS} clients", (requests, "answers")
+    return compared(question, "the service one by one", both, units, 3.0)
 
 
 async def _asked(port: int, texts: list[str], clients: int) -> None:
@@ -172,7 +172,7 @@ def _process(command: list, *more: object) -> Iterator[int]:
 
 def _wait(process: subprocess.Popen, port: int) -> None:
     start = time.perf_counter()
-    while _since(start) < FIRST_SECONDS and process.poll() is None:
+    while time.perf_counter() - start < FIRST_SECONDS and process.poll() is None:
         try:
             asyncio.run(_healthy(port))
             return
@@ -193,10 +193,6 @@ def _texts() -> Texts:
     for number in itertools.count():
         for who, does, where in itertools.product(*WORDS.values()):
             yield f"{who} {does} {where} number {number}"
-
-
-def _since(start: float) -> float:
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

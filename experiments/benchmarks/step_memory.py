@@ -10,9 +10,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import multiprocessing
 import resource
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-import typer
+from experiments.benchmarks.rows import Row, command
 
 SIZE = 32
 
@@ -29,16 +31,18 @@ def peak(folder: Path, negatives: int, steps: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def main(images: Path, negatives: int = 1024) -> None:
-    """Prints one Markdown row a way, and their ratio."""
-    spawn = multiprocessing.get_context("spawn")
+def rows(images: Path, negatives: int = 1024) -> Iterator[Row]:
+    """Compares the highest memory of both ways."""
     found = {}
     for each in (SIZE, negatives):
-        with spawn.Pool(1) as pool:
-            found[each] = pool.apply(peak, (images, each, 8))
-        print(f"| {each:,} pairs a step, {SIZE} a batch | {found[each]:,.0f} MB |")
-    print(f"| ratio | {found[negatives] / found[SIZE]:.2f} |")
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, spawn) as pool:
+            found[each] = pool.submit(peak, images, each, 8).result()
+    question = f"peak memory of a step on {negatives:,} pairs"
+    spread = (found[negatives] / found[SIZE],) * 3
+    ours, theirs = (f"{found[each]:,.0f} MB" for each in (negatives, SIZE))
+    yield Row(question, f"a batch of {SIZE}", *spread, 1.15, "", ours, theirs)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command(rows)

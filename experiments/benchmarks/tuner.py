@@ -6,6 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from experiments.benchmarks.step_sizes import (
+    LAYERS,
+    LENGTH,
+    NUM_HEADS,
+    RATE,
+    SIZE,
+    VOCABULARY,
+    WIDTH,
+)
 
 from twinlens import image_encoder, text_encoder
 from twinlens.config import Config, config_from
@@ -17,8 +26,7 @@ from twinlens.training.raw import Batch, RawBatches, RawPairs
 from twinlens.training.replicas import Replicas
 from twinlens.training.set_up import build_tuner
 
-SIZE, LENGTH, RATE = 299, 32, 1e-5
-TEXT = RandomSize(30_000, 6, 12, 384, dropout=0.1)
+TEXT = RandomSize(VOCABULARY, LAYERS, NUM_HEADS, WIDTH, dropout=0.1)
 CAPTION = " ".join(["a"] * (LENGTH - 2))
 
 

@@ -11,3 +11,4 @@ for name in ("nms", "qnms"):
     OPERATORS.define(f"{name}(Tensor boxes, Tensor scores, float limit) -> Tensor")
 
 import torchvision  # noqa: E402, F401
+from torchvision import transforms  # noqa: E402, F401

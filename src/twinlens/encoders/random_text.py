@@ -69,7 +69,9 @@ def word_pieces(corpus: Iterable[str], vocabulary_size: int) -> list[str]:
             "A text encoder with weights 'none' makes its vocabulary from training "
             "captions, but none were passed. Pass `corpus`, or take weights."
         )
-    return compute_word_piece_vocabulary(
+    # Converting its graph code takes longer than learning, and none of it needs that.
+    learn = tf.autograph.experimental.do_not_convert(compute_word_piece_vocabulary)
+    return learn(
         tf.data.Dataset.from_tensor_slices(tf.strings.lower(texts, "utf-8")),
         vocabulary_size,
         lowercase=False,

@@ -89,7 +89,7 @@ def tokenize_function(network: TextNetwork, sequence_length: int) -> Callable:
     """Graph code: strings to ragged token ids with start and end, cut to length."""
     around = len(network.start) + len(network.end)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def tokenize(texts):
         pieces = network.tokenizer(network.casing.apply(texts))
         pieces = pieces[:, : sequence_length - around]

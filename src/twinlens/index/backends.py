@@ -11,10 +11,12 @@ from twinlens.config import IndexSettings
 from twinlens.errors import InputError
 from twinlens.index.filters import Selection
 from twinlens.index.milvus import MilvusBackend
+from twinlens.metrics.nearest import nearest
 
 GATHERED = 20_000  # rows that a filter leaves: fewer are copied and compared exactly
 SELECTIVE = 0.05  # share below which comparing all that are left is quicker
 MANY = 100  # candidates of a query with a filter, at least
+FEW = 4  # queries: FAISS compares these at the speed of memory, products all above
 PQ_TRAINING = 256  # vectors a list of product quantisation needs, and centroids a byte
 
 
@@ -81,13 +83,17 @@ def exact(
         allowed: `(n,)` bool.
     """
     faiss = open_faiss()
-    rows = None if allowed is None else np.flatnonzero(allowed)
-    if rows is None or len(rows) == len(vectors):
-        return _filled(*faiss.knn(queries, vectors, min(k, len(vectors)), _INNER), k)
-    if len(rows) <= GATHERED:
-        if not len(rows):
-            return _nothing(len(queries), k)
-        scores, places = faiss.knn(queries, vectors[rows], min(k, len(rows)), _INNER)
+    rows = None if allowed is None or allowed.all() else np.flatnonzero(allowed)
+    count = len(vectors) if rows is None else len(rows)
+    if not count:
+        return _nothing(len(queries), k)
+    if len(queries) > FEW:
+        found, scores = nearest(queries, vectors, min(k, count), rows)
+        return _filled(scores, found, k)
+    if rows is None:
+        return _filled(*faiss.knn(queries, vectors, min(k, count), _INNER), k)
+    if count <= GATHERED:
+        scores, places = faiss.knn(queries, vectors[rows], min(k, count), _INNER)
         return _filled(scores, rows[places], k)
     scores = np.empty((len(queries), k), np.float32)
     found = np.empty((len(queries), k), np.int64)

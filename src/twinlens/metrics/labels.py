@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from twinlens.errors import InputError
+from twinlens.metrics.nearest import hide_one_each
 from twinlens.metrics.ranks import TIE_TOLERANCE, PositiveRanks
 from twinlens.metrics.retrieval import average_precision, found_at_k, ndcg_at_k
 from twinlens.metrics.scores import (
     BLOCK_BYTES,
     check_same_dim,
     checked_embeddings,
-    hide_one_each,
     row_blocks,
 )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from twinlens.errors import InputError
+from twinlens.metrics.nearest import nearest
 
 BLOCK_BYTES = 64 * 2**20  # of scores at once: smaller slows the matrix product
 
@@ -19,7 +20,6 @@ def top_k(
     gallery: np.ndarray,
     k: int,
     exclude: np.ndarray | None = None,
-    block_bytes: int = BLOCK_BYTES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `k` best of a gallery for each query; equal scores in gallery order.
 
@@ -29,7 +29,6 @@ def top_k(
         k: how many; at most the size of the gallery, less one with `exclude`.
         exclude: `(queries,)` a row of the gallery that the query may not find, for
             example itself; -1 for none.
-        block_bytes: of scores held at once.
 
     Returns:
         `(queries, k)` rows of the gallery and `(queries, k)` float32 scores, best
@@ -44,16 +43,7 @@ def top_k(
     available = len(gallery) - (exclude is not None)
     if not 1 <= k <= available:
         raise InputError(f"`k` is {k}; it must be between 1 and {available}.")
-    indices = np.empty((len(queries), k), np.int64)
-    best = np.empty((len(queries), k), np.float32)
-    for block in row_blocks(len(queries), len(gallery), block_bytes):
-        scores = queries[block] @ gallery.T
-        if exclude is not None:
-            hide_one_each(scores, np.asarray(exclude)[block])
-        for row, row_scores in enumerate(scores, start=block.start):
-            indices[row] = _best_columns(row_scores, k)
-            best[row] = row_scores[indices[row]]
-    return indices, best
+    return nearest(queries, gallery, k, exclude=exclude)
 
 
 def is_collapsed(embeddings: np.ndarray) -> bool:
@@ -108,16 +98,3 @@ def row_blocks(num_rows: int, row_length: int, block_bytes: int) -> Iterator[sli
     step = max(1, block_bytes // (4 * max(1, row_length)))
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
-
-
-def hide_one_each(scores: np.ndarray, columns: np.ndarray) -> None:
-    """Sets one column of each row to minus infinity, none where it is negative."""
-    rows = np.flatnonzero(columns >= 0)
-    scores[rows, columns[rows]] = -np.inf
-
-
-def _best_columns(scores: np.ndarray, k: int) -> np.ndarray:
-    """`(k,)` the best columns of one row; of equal scores the first columns."""
-    worst_kept = np.partition(scores, len(scores) - k)[len(scores) - k]
-    kept = np.flatnonzero(scores >= worst_kept)  # more than k if that score ties
-    return kept[np.argsort(-scores[kept], kind="stable")[:k]]

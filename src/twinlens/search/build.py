@@ -161,6 +161,7 @@ def build_index(
     said = {
         "name": model.name,
         "digest": model.digest,
+        "text_digest": model.text_digest,
         "run": os.path.abspath(model.folder),
         "fusion": model.fusion,
     }

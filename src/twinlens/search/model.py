@@ -3,10 +3,11 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +37,9 @@ class SearchModel:
     Attributes:
         name: of the run.
         folder: of the run.
-        image_encoder, text_encoder: frozen; fine-tuned ones after phase 2.
+        open_image_encoder: gives the frozen picture encoder; a query that is a text
+            does not need it, and building it takes as long as everything else.
+        text_encoder: frozen; fine-tuned, as the other, after phase 2.
         heads: trained; with a fusion where the run has one.
         cache: where and how a collection's features are kept.
         average_views: whether a picture of a collection is the mean of its views.
@@ -44,21 +47,34 @@ class SearchModel:
 
     name: str
     folder: Path
-    image_encoder: ImageEncoder
+    open_image_encoder: Callable[[], ImageEncoder]
     text_encoder: TextEncoder
     heads: Heads | ComposedHeads
     cache: CacheSettings
     average_views: bool
 
     @cached_property
+    def image_encoder(self) -> ImageEncoder:
+        """The frozen picture encoder; the fine-tuned one after phase 2."""
+        return self.open_image_encoder()
+
+    @cached_property
     def digest(self) -> str:
         """Names everything that decides an embedding: 32 hex digits."""
-        parts = [
+        return self._digest(
             self.image_encoder.description,
             self.text_encoder.description,
             weights_digest(self.heads),
             images.PREPROCESSING_VERSION,
-        ]
+        )
+
+    @cached_property
+    def text_digest(self) -> str:
+        """Names everything that decides the embedding of a text: 32 hex digits."""
+        return self._digest(self.text_encoder.description, weights_digest(self.heads))
+
+    def _digest(self, *parts: Any) -> str:
+        parts = list(parts)
         if isinstance(self.heads, ComposedHeads):  # of one weight each, they may agree
             kind = self.heads.fusion
             parts.append([type(kind).__name__, kind.settings])
@@ -131,7 +147,10 @@ class SearchModel:
 
     @cached_property
     def _text_function(self):
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        @tf.function(
+            input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,  # nothing in it needs it, and it takes a second
+        )
         def encode(texts):
             tokens = self.text_encoder.tokenize(texts)
             feature = self.text_encoder.model(self.text_encoder.pack(tokens))
@@ -224,18 +243,18 @@ def open_model(run: str | Path | Run) -> SearchModel:
     run = run if isinstance(run, Run) else open_run(run)
     experiment, trained = open_experiment(run.config), load_trained(run)
     if isinstance(trained, DualEncoder):
-        image_encoder, text_encoder = experiment.encoders_of(trained)
-        heads = trained.heads
+        tuned, text_encoder = experiment.encoders_of(trained)
+        open_image_encoder, heads = lambda: tuned, trained.heads
     else:
         experiment.check_pooling()
-        image_encoder, text_encoder = experiment.image_encoder, experiment.text_encoder
-        heads = trained
+        open_image_encoder, heads = lambda: experiment.image_encoder, trained
+        text_encoder = experiment.text_encoder
     config = run.config
     averaged = config.evaluation.average_views and config.cache.views > 1
     return SearchModel(
         run.name,
         run.folder,
-        image_encoder,
+        open_image_encoder,
         text_encoder,
         heads,
         config.cache,

@@ -1,7 +1,7 @@
 """The index of a collection together with the model that made it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from twinlens.config import Config, SearchSettings
+from twinlens.encoders import ImageEncoder
 from twinlens.errors import InputError
 from twinlens.index import VectorIndex
 from twinlens.index import load as load_vectors
@@ -83,9 +84,21 @@ class SearchIndex:
                     f"which cannot be opened: {error} If it has moved, say where with "
                     "--run."
                 ) from None
-            check_model(self.vectors, model)
-            self._model = model
+            self._model = self._checked(model)
         return self._model
+
+    def _checked(self, model: SearchModel) -> SearchModel:
+        """The model; what makes pictures of it is checked when one first needs it."""
+        if "text_digest" not in self.vectors.info["model"]:
+            check_model(self.vectors, model)
+            return model
+        check_model(self.vectors, model, "text_digest")
+
+        def open_image_encoder() -> ImageEncoder:
+            check_model(self.vectors, model)
+            return model.image_encoder
+
+        return replace(model, open_image_encoder=open_image_encoder)
 
     def search(
         self,
@@ -194,17 +207,24 @@ def _find(path: Path) -> Path:
     return inside if (inside / "index.json").exists() else path
 
 
-def check_model(vectors: VectorIndex, model: SearchModel) -> None:
+def check_model(
+    vectors: VectorIndex, model: SearchModel, digest: str = "digest"
+) -> None:
     """Refuses another model than the one whose vectors these are.
+
+    Args:
+        vectors: of an index.
+        model: that is to ask it.
+        digest: `"digest"`, or `"text_digest"` for what a text needs of it.
 
     Raises:
         InputError: names both.
     """
-    made_by = vectors.info["model"]
-    if made_by["digest"] != model.digest:
+    made_by, found = vectors.info["model"], getattr(model, digest)
+    if made_by[digest] != found:
         raise InputError(
             f"{vectors.folder} was made by {made_by['name']} (model "
-            f"{made_by['digest'][:8]}), but {model.name} is another model "
-            f"({model.digest[:8]}): their vectors have nothing to do with each other. "
+            f"{made_by[digest][:8]}), but {model.name} is another model "
+            f"({found[:8]}): their vectors have nothing to do with each other. "
             "Name the right run with --run, or build the index anew."
         )

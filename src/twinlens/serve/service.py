@@ -33,6 +33,9 @@ class Service:
         index: to search; its model is opened here.
         limits: what a client may ask.
 
+    Attributes:
+        model_name: `name` and `digest` of the model whose vectors the index has.
+
     Raises:
         InputError: the run is gone, or holds another model.
     """
@@ -40,6 +43,8 @@ class Service:
     def __init__(self, index: SearchIndex, limits: Limits | None = None) -> None:
         self.index, self.limits = index, limits or Limits()
         self.model, self.metrics = index.model(), Metrics()
+        # The digest opens all of the model, so that a wrong one is refused here.
+        self.model_name = {"name": self.model.name, "digest": self.model.digest}
         self.items = index.vectors.items.drop(columns=list(HIDDEN))
         self.everything = index.vectors.selection()
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="picture")
@@ -47,11 +52,6 @@ class Service:
             partial(answer, index), self.limits.batch, self.metrics.batch.observe
         )
         self._thumbnail = lru_cache(THUMBNAILS)(thumbnails.thumbnail)
-
-    @property
-    def model_name(self) -> dict[str, str]:
-        """Whose vectors the index has."""
-        return {"name": self.model.name, "digest": self.model.digest}
 
     def close(self) -> None:
         """Ends the threads."""
