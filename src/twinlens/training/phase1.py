@@ -11,6 +11,7 @@ from twinlens.model import Heads
 from twinlens.runs import Run
 from twinlens.training.course import HeadTraining
 from twinlens.training.pairs import PairFeatures
+from twinlens.writing import whole_file
 
 
 def train_phase1(
@@ -47,9 +48,8 @@ def train_phase1(
             "pairs_per_second": training.history[-1]["pairs_per_second"],
         },
     )
-    partial = run.folder / "partial.keras"
-    heads.save(partial)
-    partial.replace(run.heads_path)
+    with whole_file(run.heads_path) as path:
+        heads.save(path)
     training.forget()
     return heads
 
