@@ -5,15 +5,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
-
 from twinlens.config import Config
 from twinlens.errors import InputError
 from twinlens.experiment import Experiment
 from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run, changes, open_run
 from twinlens.training.finetuning import FineTuning
-from twinlens.training.phase1 import EpochLog, load_heads
+from twinlens.training.phase1 import EpochLog, load_heads, open_keras
 from twinlens.training.replicas import Replicas
 from twinlens.writing import whole_file, writable
 
@@ -129,7 +127,7 @@ def load_trained(run: Run) -> Heads | DualEncoder:
 
 
 def load_model(path: str | Path) -> DualEncoder:
-    """A dual encoder from its `.keras` file."""
+    """A dual encoder from its `.keras` file; errors as of `open_keras`."""
     import keras_hub  # noqa: F401 - registers the text encoder's layers
 
-    return keras.saving.load_model(path, safe_mode=True, compile=False)
+    return open_keras(Path(path))
