@@ -214,7 +214,7 @@ class VectorIndex:
     def _changing(self) -> Iterator[None]:
         """Starts from what others have written; a failure changes nothing."""
         with writing(self.folder):
-            there = (self.folder / INFO).exists()
+            there = self.info["generation"] > 0 or (self.folder / INFO).exists()
             newest = read_info(self.folder) if there else self.info
             if newest["generation"] != self.info["generation"]:
                 self.__dict__ |= load(self.folder).__dict__
