@@ -88,6 +88,7 @@ EXTRAS = {
         "sentencepiece>=0.2",
         "tokenizers>=0.21",
     ],
+    "fuzz": ["atheris>=3"],
     "bench": [
         # The newest torch brings gigabytes of GPU libraries; this one has a CPU build.
         "torch==2.13.0",

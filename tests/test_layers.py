@@ -11,7 +11,16 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "twinlens"
 FLOORS = [
-    {"errors", "progress", "quiet", "config", "losses", "target_loss", "metrics"},
+    {
+        "errors",
+        "progress",
+        "quiet",
+        "writing",
+        "config",
+        "losses",
+        "target_loss",
+        "metrics",
+    },
     {"data"},
     {"encoders"},
     {"heads", "token_heads", "attention", "fusion", "composed", "model"},

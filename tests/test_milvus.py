@@ -203,7 +203,7 @@ def test_an_interrupted_addition_is_not_seen_and_is_written_over(twins, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("twinlens.index.vector_index.write_info", stopped)
+        patch.setattr("twinlens.index.folder.write_info", stopped)
         for each in twins.both:
             with pytest.raises(KeyboardInterrupt):
                 each.add(new, [vectors_of(twins.random, 30)])

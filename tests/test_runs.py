@@ -172,6 +172,6 @@ def test_a_file_is_written_whole_or_not_at_all(config, monkeypatch):
     monkeypatch.setattr(
         "pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(OSError)
     )
-    with pytest.raises(OSError):
+    with pytest.raises(InputError):
         run.write_json("training.json", {"epochs": 2})
     assert run.read_json("training.json") == {"epochs": 1}

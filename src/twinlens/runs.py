@@ -14,6 +14,7 @@ import pandas as pd
 
 from twinlens.config import Config, config_from, differences, to_toml
 from twinlens.errors import InputError
+from twinlens.writing import whole_file
 
 PACKAGES = ("twinlens", "tensorflow", "tensorflow-text", "keras", "keras-hub", "numpy")
 NOT_COMPARED = (
@@ -79,10 +80,8 @@ class Run:
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file of the run, whole or not at all."""
-        path = self.folder / name
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text, "utf-8")
-        partial.replace(path)
+        with whole_file(self.folder / name) as path:
+            path.write_text(text, "utf-8")
 
     def write_metrics(self, history: list[dict[str, float]]) -> None:
         """One row an epoch."""
@@ -109,6 +108,8 @@ def start_run(config: Config, phase: int, restart: bool = False) -> Run:
         run.folder.rename(_free_name(run.folder))
     if run.has_begun:
         _refuse_other_settings(run, config, phase)
+        if run.is_trained:  # and was perhaps killed before it could forget this
+            (run.folder / "checkpoint.npz").unlink(missing_ok=True)
         return run
     try:
         run.folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,12 @@ from keras import layers
 from twinlens.encoders.network import PictureNetwork, title_of
 from twinlens.encoders.saved_endpoint import endpoint, input_shapes
 from twinlens.encoders.saved_layer import SavedModel
-from twinlens.encoders.saved_program import find_folder, folder_digest, open_folder
+from twinlens.encoders.saved_program import (
+    TEXTS,
+    find_folder,
+    folder_digest,
+    open_folder,
+)
 from twinlens.encoders.text_network import TextNetwork
 from twinlens.errors import InputError
 
@@ -165,8 +170,8 @@ def _tokens(preprocessor: str, what: str) -> dict:
     import tensorflow_text  # noqa: F401 - registers operations of preprocessors
 
     folder = find_folder(preprocessor, setting)
-    loaded = tf.saved_model.load(str(folder))
     said = f"{setting}={preprocessor!r}"
+    _, loaded = open_folder(folder, said, TEXTS)
     found = endpoint(loaded, tf.TensorSpec([None], tf.string), said)
     missing = [each for each in BERT_INPUTS.values() if each not in found.outputs]
     if missing:

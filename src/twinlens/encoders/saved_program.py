@@ -22,6 +22,26 @@ NAMED = frozenset(  # take a string that is no place: an equation, a name, a for
     "StatefulPartitionedCall TensorArrayV3 TensorScatterAdd TensorScatterMax "
     "TensorScatterMin TensorScatterSub TensorScatterUpdate VarHandleOp".split()
 )
+TEXTS = frozenset(  # take text and give text or numbers; may read a vocabulary's file
+    "AsString CaseFoldUTF8 DecodeBase64 EncodeBase64 FastBertNormalize "
+    "FastWordpieceTokenizeWithOffsets Fingerprint HashTableV2 "
+    "InitializeTableFromTextFileV2 MutableDenseHashTableV2 MutableHashTableV2 "
+    "NormalizeUTF8 NormalizeUTF8WithOffsetsMap PhraseTokenize ReduceJoin "
+    "RegexFullMatch RegexReplace RegexSplitWithOffsets SentenceFragmentsV2 "
+    "SentencepieceDetokenizeOp SentencepieceIdToStringOp SentencepieceOp "
+    "SentencepieceStringToIdOp SentencepieceTokenizeOp "
+    "SentencepieceTokenizeWithOffsetsOp SplitMergeTokenizeWithOffsets "
+    "StaticRegexFullMatch StaticRegexReplace StringFormat StringJoin StringLength "
+    "StringLower StringNGrams StringSplit StringSplitV2 StringStrip StringToHashBucket "
+    "StringToHashBucketFast StringToHashBucketStrong StringToNumber StringUpper Substr "
+    "TokenizerFromLogits UnicodeDecode UnicodeDecodeWithOffsets UnicodeEncode "
+    "UnicodeTranscode UnsortedSegmentJoin WordpieceTokenizeWithOffsets".split()
+)
+PICTURES = frozenset(  # take the bytes of a picture
+    "DecodeBmp DecodeGif DecodeImage DecodeJpeg DecodePng DecodeRaw DecodeWebP "
+    "ExtractJpegShape".split()
+)
+TEXT_LIBRARY = "TFText>"  # before names of tensorflow-text, which only computes
 NEVER = ("Dataset", "Iterator", "Infeed", "Outfeed", "TPU")  # may hide a graph
 
 
@@ -88,14 +108,16 @@ def folder_digest(folder: Path) -> str:
 # === What the graph does ===
 
 
-def open_folder(folder: Path, what: str) -> tuple[bytes, Any]:
-    """A SavedModel's graph, as in its file, and the loaded object.
+def open_folder(
+    folder: Path, what: str, also: frozenset[str] = frozenset()
+) -> tuple[bytes, Any]:
+    """A SavedModel's graph, as in its file, and the loaded object; see `check_program`.
 
     Raises:
         InputError: it does more than compute, or cannot be loaded.
     """
     program = (folder / FILE).read_bytes()
-    check_program(program, what)
+    check_program(program, what, also)
     try:
         return program, tf.saved_model.load(str(folder))
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -113,7 +135,9 @@ def load_without_values(program: bytes) -> Any:
         return tf.saved_model.load(folder, options=options)
 
 
-def check_program(program: bytes, what: str) -> None:
+def check_program(
+    program: bytes, what: str, also: frozenset[str] = frozenset()
+) -> None:
     """Refuses a graph that could do more than compute.
 
     TensorFlow's graphs can read and write files or call Python. Whatever does so
@@ -126,6 +150,7 @@ def check_program(program: bytes, what: str) -> None:
     Args:
         program: contents of `saved_model.pb`.
         what: it is, for people.
+        also: operations on strings that it may have: `TEXTS`, `PICTURES`.
 
     Raises:
         InputError: not a SavedModel of TensorFlow 2, or it does more than compute.
@@ -142,13 +167,14 @@ def check_program(program: bytes, what: str) -> None:
             "TensorFlow 2. Take a newer version of the network."
         )
     found = sorted(_reachable_operations(graphs[0]) - {""})
-    found = [name for name in found if not _computes(name)]
+    found = [name for name in found if not (_computes(name) or _is_of(name, also))]
     if found:
         raise InputError(
             f"{what} does more than compute: its graph has {', '.join(found)}, which "
             "could read or write files, call Python, or are not known here. Only "
-            "SavedModels whose operations take and give numbers are used, so that a "
-            "saved model is safe to load. Export the network without these."
+            f"SavedModels whose operations take and give numbers{_named(also)} are "
+            "used, so that a saved model is safe to load. Export the network without "
+            "these."
         )
 
 
@@ -182,6 +208,14 @@ def _called(graph, functions: set[str]) -> set[str]:
             for value in node.attr.values():
                 found |= {value.func.name, *(each.name for each in value.list.func)}
     return found
+
+
+def _named(also: frozenset[str]) -> str:
+    return " or texts" * bool(also & TEXTS) + " or pictures" * bool(also & PICTURES)
+
+
+def _is_of(name: str, also: frozenset[str]) -> bool:
+    return name in also or (bool(also & TEXTS) and name.startswith(TEXT_LIBRARY))
 
 
 def _computes(name: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from twinlens.runs import Run
+from twinlens.writing import whole_file
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,5 @@ class Evaluation:
 def write_evaluation(run: Run, found: Evaluation) -> None:
     """Leaves an evaluation in the run's folder."""
     run.write_json("evaluation.json", found.summary)
-    partial = run.folder / "ranks.parquet.partial"
-    found.ranks.to_parquet(partial, index=False)
-    partial.replace(run.folder / "ranks.parquet")
+    with whole_file(run.folder / "ranks.parquet") as path:
+        found.ranks.to_parquet(path, index=False)

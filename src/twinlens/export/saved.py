@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from twinlens.encoders.saved_program import PICTURES, TEXTS, check_program
 from twinlens.errors import InputError
 from twinlens.export.endpoints import Endpoint
 
@@ -46,7 +47,8 @@ def load_export(folder: str | Path) -> Export:
     """An exported model, after every file was compared with the manifest.
 
     Raises:
-        InputError: there is none, a file is missing, cut short or changed.
+        InputError: there is none, a file is missing, cut short or changed, or its
+            graph could do more than compute.
     """
     import tensorflow_text  # noqa: F401 - registers the tokenizers' operations
 
@@ -55,7 +57,12 @@ def load_export(folder: str | Path) -> Export:
     for name, said in manifest["files"].items():
         _check_file(folder / name, said)
     try:
+        program = (folder / GRAPH).read_bytes()
+        # The manifest tells what was cut short, but it may be its author who cheats.
+        check_program(program, str(folder), TEXTS | PICTURES)
         loaded = tf.saved_model.load(str(folder))
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError, tf.errors.OpError) as error:
         raise InputError(
             f"{folder} cannot be loaded: {' '.join(str(error).split())[:300]}. It was "

@@ -1,14 +1,16 @@
-"""What a file holds, as a digest; remembered until the file's size or time changes."""
+"""What a file holds, as a digest; remembered until the file is changed."""
 
 import hashlib
 import os
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 from twinlens.errors import InputError
 
+SETTLED_NS = 1_000_000_000  # file systems' clocks tick in milliseconds, some in seconds
 READERS = 4  # threads; reading waits for the disk more than for the processor
 
 
@@ -17,8 +19,10 @@ def content_digests(paths: list[str], memory: Path) -> list[str]:
 
     Args:
         paths: files.
-        memory: SQLite file that remembers digests by path, size and time of change,
-            so that a second run reads no file.
+        memory: SQLite file that remembers digests by path, size and times of change,
+            so that a second run reads no file. Files that were changed just now, or
+            by the clock will be, are not remembered: another change might show the
+            same time.
 
     Raises:
         InputError: the disk is full, or the file is damaged.
@@ -34,6 +38,7 @@ def content_digests(paths: list[str], memory: Path) -> list[str]:
 
 
 def _remembered(paths: list[str], memory: Path) -> list[str]:
+    begun = time.time_ns()
     stamps = [_stamp(path) for path in paths]
     with closing(sqlite3.connect(memory, timeout=60)) as database, database:
         database.execute(
@@ -49,7 +54,8 @@ def _remembered(paths: list[str], memory: Path) -> list[str]:
         with ThreadPoolExecutor(READERS) as pool:
             found = pool.map(_digest, [path for path, _ in missing])
             rows = [(*key, d) for key, d in zip(missing, found, strict=True) if d]
-        database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", rows)
+        kept = [row for row in rows if _is_settled(row[1], begun)]
+        database.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", kept)
     known |= {(path, stamp): digest for path, stamp, digest in rows}
     return [known.get(key, "") for key in keys]
 
@@ -59,7 +65,11 @@ def _stamp(path: str) -> str:
         state = os.stat(path)
     except OSError:
         return ""
-    return f"{state.st_size}:{state.st_mtime_ns}"
+    return f"{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
+
+
+def _is_settled(stamp: str, now: int) -> bool:
+    return int(stamp.rpartition(":")[2]) < now - SETTLED_NS
 
 
 def _digest(path: str) -> str:

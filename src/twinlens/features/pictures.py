@@ -16,6 +16,7 @@ from twinlens.errors import BrokenImageError
 from twinlens.features.contents import content_digests
 from twinlens.features.store import Features, Job, complete
 from twinlens.features.texts import refuse_trainable
+from twinlens.writing import writable
 
 DECODERS = 2  # threads; a picture decodes in a tenth of the time it encodes
 BATCHES_AHEAD = 2  # decoded and waiting, so that the network never does
@@ -54,7 +55,8 @@ def encode_images(
     """
     refuse_trainable(encoder.model)
     cache = Path(cache)
-    cache.mkdir(parents=True, exist_ok=True)
+    with writable(cache):
+        cache.mkdir(parents=True, exist_ok=True)
     ids = sorted(paths)
     files = [paths[name] for name in ids]
     contents = content_digests(files, cache / "contents.sqlite")

@@ -6,7 +6,6 @@ blocks; the rename at the end is atomic, so a folder with its final name is comp
 Another key is another folder: nothing goes stale, nothing needs invalidating.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -24,6 +23,9 @@ from numpy.lib import format as npy
 
 from twinlens.errors import InputError
 from twinlens.progress import Progress
+from twinlens.writing import FULL, to_disk
+
+JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Features:
         if not path.exists():
             return float("nan")
         speed = json.loads(path.read_text("utf-8"))
+        if not speed["items"]:  # it was killed when all were encoded
+            return float("nan")
         return speed["items"] / speed["seconds"]
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
@@ -113,20 +117,28 @@ def complete(root: Path, job: Job) -> Features:
             if not final.is_dir():
                 _fill(final.with_suffix(".partial"), job)
                 final.with_suffix(".partial").rename(final)
+                (final / JOURNAL).unlink()  # not before: a kill would cost all blocks
     except OSError as error:
         raise _explained(error, root, job) from error
     return read(final)
 
 
 def read(folder: Path) -> Features:
-    """Features of a complete folder."""
-    table = pd.read_parquet(folder / "ids.parquet")
-    return Features(
-        np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False),
-        table["id"].to_numpy(dtype=object),
-        table["error"].to_numpy(dtype=object),
-        folder,
-    )
+    """Features of a complete folder.
+
+    Raises:
+        InputError: somebody has removed or changed a file of it.
+    """
+    try:
+        table = pd.read_parquet(folder / "ids.parquet")
+        values = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(
+            f"The feature cache {folder} cannot be read ({error}): a file of it was "
+            "removed or changed. Remove the folder; the same command encodes it anew."
+        ) from None
+    ids, errors = (table[name].to_numpy(dtype=object) for name in ("id", "error"))
+    return Features(values, ids, errors, folder)
 
 
 class _only_one:  # noqa: N801 - reads as a word behind `with`
@@ -147,7 +159,7 @@ class _only_one:  # noqa: N801 - reads as a word behind `with`
 
 
 def _fill(folder: Path, job: Job) -> None:
-    path, journal = folder / "features.npy", folder / "journal.jsonl"
+    path, journal = folder / "features.npy", folder / JOURNAL
     header = _npy_header(job)
     size = len(header) + _row_bytes(job) * len(job.ids)
     if not path.exists() or path.stat().st_size != size:
@@ -218,19 +230,19 @@ def _log_block(log: Any, first: int, last: int, broken: dict[int, str]) -> None:
 
 def _read_journal(path: Path, job: Job) -> tuple[int, dict[int, str]]:
     """Rows that are finished, and the reasons of the broken ones among them."""
-    done, errors, kept = 0, {}, []
-    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+    done, errors, kept = 0, {}, 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except ValueError:
             break  # the line that was being written when the process died
         if entry["first"] != done or entry["last"] > len(job.ids):
             break
         done = entry["last"]
         errors |= {int(row): reason for row, reason in entry["broken"]}
-        kept.append(line)
+        kept += len(line)
     if path.exists():
-        path.write_text("".join(line + "\n" for line in kept), "utf-8")
+        os.truncate(path, kept)  # at once: the lines before are never away
     return done, errors
 
 
@@ -242,16 +254,13 @@ def _finish(folder: Path, job: Job, errors: dict[int, str]) -> None:
     )
     text = json.dumps(job.key, indent=2, sort_keys=True)
     (folder / "key.json").write_text(text + "\n", "utf-8")
-    (folder / "journal.jsonl").unlink()
     for path in [*folder.iterdir(), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
+        to_disk(path)
 
 
 def _explained(error: OSError, root: Path, job: Job) -> InputError:
     need = _row_bytes(job) * len(job.ids) / 1e6
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL:
         return InputError(
             f"{job.what}: no room for {need:,.0f} MB of features in {root} "
             f"({error.strerror}). Free some room or set cache.path to another disk; "

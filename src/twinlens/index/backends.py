@@ -185,7 +185,14 @@ class FaissBackend(Backend):
 
     def save(self, path: Path) -> None:
         """See `Backend`."""
-        open_faiss().write_index(self.index, str(path))
+        try:
+            open_faiss().write_index(self.index, str(path))
+        except RuntimeError as error:  # a full disk, as FAISS has it
+            reason = str(error).splitlines()[-1][:200]
+            raise InputError(
+                f"{path} cannot be written ({reason}). The index is as it was before: "
+                "make room and give the same command again."
+            ) from None
 
 
 def empty_backend(

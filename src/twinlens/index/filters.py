@@ -115,6 +115,8 @@ def parse_filter(text: str, items: pd.DataFrame) -> Filter:
             f"The filter {text!r} cannot be read at {text[error.loc :]!r} "
             f"(column {error.loc + 1}). {SHAPE}"
         ) from None
+    finally:  # where another library turned its cache on, as Matplotlib does, it holds
+        pp.ParserElement.reset_cache()  # frames, and `items` in them
     for part in found.parts():
         _check(part, items, text)
     return found

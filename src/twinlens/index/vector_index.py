@@ -7,7 +7,7 @@ the index before a change or after it, and an interrupted change was none.
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from twinlens.index.folder import (
     VECTORS,
     check_free,
     files,
-    keep,
     read_info,
     read_items,
+    stamp_of,
+    write_generation,
     write_info,
-    write_items,
     writing,
 )
 
@@ -51,6 +51,7 @@ class VectorIndex:
         vectors: `(n, dim)` float32 memory map; each field a unit vector, or zeros
             where an item lacks it.
         backend: who finds neighbours.
+        stamp: of the folder when it was read.
     """
 
     folder: Path
@@ -59,6 +60,7 @@ class VectorIndex:
     removed: np.ndarray
     vectors: np.ndarray
     backend: Backend
+    stamp: tuple[int, ...] = ()
     _rows: pd.Series = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +83,10 @@ class VectorIndex:
         starts = [0, *ends[:-1]]
         spans = zip(self.info["fields"], starts, ends, strict=True)
         return {name: slice(start, end) for name, start, end in spans}
+
+    def is_newest(self) -> bool:
+        """Whether nothing has changed the folder since it was read."""
+        return stamp_of(self.folder) in ((), self.stamp)
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:
         """`(m,)` row of each item.
@@ -208,7 +214,7 @@ class VectorIndex:
     def _changing(self) -> Iterator[None]:
         """Starts from what others have written; a failure changes nothing."""
         with writing(self.folder):
-            there = (self.folder / INFO).exists()
+            there = self.info["generation"] > 0 or (self.folder / INFO).exists()
             newest = read_info(self.folder) if there else self.info
             if newest["generation"] != self.info["generation"]:
                 self.__dict__ |= load(self.folder).__dict__
@@ -221,17 +227,8 @@ class VectorIndex:
                 raise
 
     def _commit(self, gone: np.ndarray, grown: bool = False) -> None:
-        before = self.info["generation"]
-        old, new = files(self.folder, before), files(self.folder, before + 1)
-        self.info |= {"generation": before + 1, "count": len(self.items)}
-        write_items(new["items"], self.items, self.removed)
-        if grown:
-            self.backend.save(new["neighbours"])
-        else:
-            keep(old["neighbours"], new["neighbours"])
-        write_info(self.folder, self.info)
-        for path in old.values():
-            path.unlink(missing_ok=True)
+        save = self.backend.save if grown else None
+        write_generation(self.folder, self.info, self.items, self.removed, save)
         self.__post_init__()
         self.backend.remove(gone)
 
@@ -280,11 +277,12 @@ def load(folder: str | Path) -> VectorIndex:
         InputError: there is none, it is of another version, or it was cut short.
     """
     folder = Path(folder)
-    info = read_info(folder)
+    stamp, info = stamp_of(folder), read_info(folder)
     while True:
         try:
-            return _of_generation(folder, info)
+            return replace(_of_generation(folder, info), stamp=stamp)
         except InputError:
+            stamp = stamp_of(folder)
             before, info = info, read_info(folder)
             if before["generation"] == info["generation"]:
                 raise  # else it was written in the meantime

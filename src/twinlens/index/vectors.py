@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -23,16 +24,28 @@ def append(path: Path, count: int, blocks: Iterable[np.ndarray]) -> int:
     Returns:
         How many vectors the file has now.
     """
-    with open(path, "r+b" if path.exists() else "w+b") as file:
-        for block in blocks:
-            data = np.ascontiguousarray(block, np.float32)
-            file.seek(count * data.shape[1] * data.itemsize)
-            file.write(data.data)
-            file.truncate()
-            count += len(data)
-        file.flush()
-        os.fsync(file.fileno())
+    end = None
+    with open(path, "r+b" if path.exists() else "w+b", buffering=0) as file:
+        try:
+            for block in blocks:
+                data = np.ascontiguousarray(block, np.float32)
+                if end is None:
+                    end = file.seek(count * data.shape[1] * data.itemsize)
+                _write(file, data)
+                file.truncate()
+                count += len(data)
+            os.fsync(file.fileno())
+        except OSError:  # most of all a full disk: leave the room there was
+            if end is not None:
+                file.truncate(end)
+            raise
     return count
+
+
+def _write(file: BinaryIO, data: np.ndarray) -> None:
+    view = memoryview(data).cast("B")
+    while view:
+        view = view[file.write(view) :]
 
 
 def read(path: Path, count: int, dim: int) -> np.ndarray:

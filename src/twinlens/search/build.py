@@ -1,8 +1,6 @@
 """Building an index, adding to it, and checking what an approximate one loses."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from twinlens import index as vector_index
-from twinlens.config import DataSettings, IndexSettings
+from twinlens.config import DataSettings, IndexSettings, SearchSettings
 from twinlens.data.readers.guess import is_image
 from twinlens.data.splits import SPLITS
 from twinlens.data.triplets import TripletData
 from twinlens.errors import InputError
+from twinlens.index.folder import new_index_folder
 from twinlens.index.vector_index import BLOCK
 from twinlens.progress import Progress
 from twinlens.search.fields import GROWING, Field, Fields
@@ -155,8 +154,6 @@ def build_index(
     path, settings = Path(path), settings or IndexSettings()
     vector_index.check_free(path)
     fields, good = _fields(model, items, settings.fields, max_broken_fraction)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(".partial", f"{path.name}-", path.parent))
     sizes = {name: field.dim for name, field in fields.items()}
     said = {
         "name": model.name,
@@ -165,21 +162,28 @@ def build_index(
         "run": os.path.abspath(model.folder),
         "fusion": model.fusion,
     }
-    made = vector_index.create(partial, sizes, settings, said)
-    made.info["search"] = search or {}
-    try:
-        made.add(items.iloc[good], _blocks(fields, good))
-        made.backend.close()  # its files cannot move while they are open
-        partial.rename(path)
-    except BaseException:
-        made.backend.clear()
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with new_index_folder(path) as partial:
+        made = vector_index.create(partial, sizes, settings, said)
+        made.info["search"] = search or {}
+        try:
+            made.add(items.iloc[good], _blocks(fields, good))
+            _note_audit(made, model)
+            made.backend.close()  # its files cannot move while they are open
+        except BaseException:
+            made.backend.clear()
+            raise
     index = SearchIndex.load(path)
     index._model = model
-    if settings.backend != "flat" and settings.audit_queries:
-        index.vectors.note(audit=audit(index, settings.audit_queries))
     return index
+
+
+def _note_audit(made: vector_index.VectorIndex, model: SearchModel) -> None:
+    """What an approximate index loses, into `index.json`."""
+    settings = made.settings
+    if settings.backend != "flat" and settings.audit_queries:
+        defaults = SearchSettings.model_validate(made.info["search"])
+        index = SearchIndex(made, defaults, str(model.folder), model)
+        made.note(audit=audit(index, settings.audit_queries))
 
 
 def add_items(

@@ -64,6 +64,17 @@ class SearchIndex:
             run = beside if inside else vectors.info["model"]["run"]
         return cls(vectors, defaults, str(run))
 
+    def reloaded(self) -> "SearchIndex":
+        """The index as it is in its folder now, with the model that is open.
+
+        Raises:
+            InputError: it is damaged, or of another model.
+        """
+        model, vectors = self.model(), load_vectors(self.vectors.folder)
+        check_model(vectors, model)
+        defaults = SearchSettings.model_validate(vectors.info.get("search", {}))
+        return SearchIndex(vectors, defaults, self.run, model)
+
     def __len__(self) -> int:
         """Items that can be found."""
         return len(self.vectors)

@@ -48,6 +48,7 @@ def build_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        service.watch()
         yield
         service.close()
 

@@ -24,6 +24,7 @@ class Search:
     """One query of one client.
 
     Attributes:
+        index: in which.
         query: its picture as bytes.
         settings: weights, stages, k.
         selection: what may be found.
@@ -31,6 +32,7 @@ class Search:
         pixels: of the query's picture.
     """
 
+    index: SearchIndex
     query: Query
     settings: SearchSettings
     selection: Selection
@@ -48,9 +50,9 @@ class Search:
         return 1 + PICTURE_SIZE * len(self.pixels)
 
     @property
-    def kind(self) -> tuple[str, str]:
+    def kind(self) -> tuple[int, str, str]:
         """Searches of one kind are ranked in one call."""
-        return self.settings.model_dump_json(), self.where
+        return id(self.index), self.settings.model_dump_json(), self.where
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Embedded:
 
 
 def answer(
-    index: SearchIndex, jobs: Sequence[Search | Embed]
+    model: SearchModel, jobs: Sequence[Search | Embed]
 ) -> list[Ranked | Embedded | Exception]:
     """Encodes everything in one pass for each kind, then ranks like with like.
 
@@ -84,8 +86,7 @@ def answer(
         For each job its answers (a `Ranked` of one query) or vectors, or the
         `InputError` that is its own fault only.
     """
-    encoded = EncodedModel(index.model(), jobs)
-    view = SearchIndex(index.vectors, index.defaults, index.run, encoded)
+    encoded = EncodedModel(model, jobs)
     results: list = [None] * len(jobs)
     kinds: dict[tuple, list[int]] = {}
     for number, job in enumerate(jobs):
@@ -94,6 +95,8 @@ def answer(
         else:
             kinds.setdefault(job.kind, []).append(number)
     for numbers in kinds.values():
+        index = jobs[numbers[0]].index
+        view = SearchIndex(index.vectors, index.defaults, index.run, encoded)
         found = _ranked(view, [jobs[number] for number in numbers])
         for number, each in zip(numbers, found, strict=True):
             results[number] = each

@@ -48,6 +48,10 @@ class Collector(Generic[Job, Result]):
             self._running = asyncio.create_task(self._run())
         return await future
 
+    def afterwards(self, work: Callable[[], object]) -> None:
+        """Does something in the same thread, behind the call that runs."""
+        self._thread.submit(work)
+
     def close(self) -> None:
         """Ends the thread; what waits is not done."""
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -11,6 +11,7 @@ from twinlens.serve.refusals import Refusal, too_large
 
 ITEMS = "/items/"
 UNLIMITED = ("/health", "/metrics", "/_nicegui")  # neither number nor time counts
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")  # counted by name: a client invents more
 RETRY_AFTER_SECONDS = 1
 
 
@@ -85,7 +86,8 @@ class Gate:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         path = getattr(scope.get("route"), "path_format", "other")
-        self._metrics.requests.labels(path, scope["method"], status or 499).inc()
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self._metrics.requests.labels(path, method, status or 499).inc()
         self._metrics.seconds.labels(path).observe(seconds)
 
 

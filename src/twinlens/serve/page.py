@@ -14,7 +14,7 @@ from starlette.responses import Response
 from twinlens.errors import InputError
 from twinlens.ratings import RatingFile, Shown
 from twinlens.serve.api import http_refusal
-from twinlens.serve.facets import Facet, find_facets, joined
+from twinlens.serve.facets import joined
 from twinlens.serve.page_parts import (
     Rating,
     card,
@@ -40,12 +40,11 @@ def add_page(app: FastAPI, service: Service, ratings: RatingFile) -> None:
         service: whom the page asks.
         ratings: where people's ratings go.
     """
-    facets = find_facets(service.items)
     title = f"twinlens · {service.model.name}"
 
     @ui.page("/", title=title, favicon="🔎", dark=None)
     async def page() -> None:
-        await SearchPage(service, ratings, facets).build()
+        await SearchPage(service, ratings).build()
 
     @pages.exception_handler(404)
     async def not_found(request: Request, error: HTTPException) -> Response:
@@ -60,13 +59,11 @@ class SearchPage:
     Args:
         service: whom it asks.
         ratings: where the visitor's ratings go.
-        facets: attributes to filter by.
     """
 
-    def __init__(
-        self, service: Service, ratings: RatingFile, facets: list[Facet]
-    ) -> None:
-        self.service, self.ratings, self.facets = service, ratings, facets
+    def __init__(self, service: Service, ratings: RatingFile) -> None:
+        self.service, self.ratings = service, ratings
+        self.facets = service.state.facets
         self.picture: tuple[str, bytes] | None = None  # name and contents
         self.item, self.k, self.turn = "", AT_ONCE, 0
         self.chosen: dict[str, ui.element] = {}

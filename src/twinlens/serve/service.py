@@ -20,14 +20,17 @@ from twinlens.serve.limits import Limits
 from twinlens.serve.metrics import Metrics
 from twinlens.serve.refusals import Refusal, too_large
 from twinlens.serve.schemas import SearchRequest
+from twinlens.serve.state import State, Watch
 
 DECODERS = 2  # threads: so many pictures are decoded, and in memory, at a time
 THUMBNAILS = 4000  # kept: 15 kB each
-HIDDEN = ("image_path",)  # columns that say where files lie
 
 
 class Service:
     """An index and its model, asked by many at once.
+
+    What other processes change in the index's folder is served a moment later; a
+    request is answered from one state of it from beginning to end.
 
     Args:
         index: to search; its model is opened here.
@@ -41,33 +44,57 @@ class Service:
     """
 
     def __init__(self, index: SearchIndex, limits: Limits | None = None) -> None:
-        self.index, self.limits = index, limits or Limits()
+        self.limits = limits or Limits()
         self.model, self.metrics = index.model(), Metrics()
         # The digest opens all of the model, so that a wrong one is refused here.
         self.model_name = {"name": self.model.name, "digest": self.model.digest}
-        self.items = index.vectors.items.drop(columns=list(HIDDEN))
-        self.everything = index.vectors.selection()
+        self.state, self._watch = State.of(index), None
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="picture")
         self._collector: Collector = Collector(
-            partial(answer, index), self.limits.batch, self.metrics.batch.observe
+            partial(answer, self.model), self.limits.batch, self.metrics.batch.observe
         )
         self._thumbnail = lru_cache(THUMBNAILS)(thumbnails.thumbnail)
 
+    @property
+    def index(self) -> SearchIndex:
+        """The index as it is served now."""
+        return self.state.index
+
+    def watch(self, say: Callable[[str], object] = print) -> None:
+        """Looks for changes of the index from now on, until `close`."""
+        self._watch = self._watch or Watch(self.refresh, say)
+
+    def refresh(self) -> bool:
+        """Serves the index as it is in its folder now; whether it had changed.
+
+        Raises:
+            InputError: it is damaged, or of another model: the one before is served.
+        """
+        before = self.state
+        if before.index.vectors.is_newest():
+            return False
+        self.state = State.of(before.index.reloaded())
+        self._collector.afterwards(before.index.vectors.backend.close)
+        return True
+
     def close(self) -> None:
         """Ends the threads."""
+        if self._watch is not None:
+            self._watch.close()
         self._collector.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def warm_up(self) -> None:
         """Compiles what queries need, so that the first one is as quick as the rest."""
         queries = [Query("a picture"), Query(image=thumbnails.blank())]
-        settings = self.index.settings(k=1)
+        index, everything = self.index, self.state.everything
+        settings = index.settings(k=1)
         jobs = [
-            Search(query, settings, self.everything, pixels=self._pixels(query.image))
+            Search(index, query, settings, everything, "", self._pixels(query.image))
             for query in queries
         ]
         for batch in (jobs, jobs[:1] * 2):
-            answer(self.index, batch)
+            answer(self.model, batch)
 
     # === Questions ===
 
@@ -91,18 +118,19 @@ class Service:
         _check_at_most("letters of filter (where)", len(asked.where), most)
         if picture is not None and len(picture) > self.limits.upload_bytes:
             raise too_large(self.limits.upload_bytes)
+        state = self.state
         if asked.item:
-            self.row(asked.item)
-        settings = self.index.settings(**asked.settings())
+            _row(state, asked.item)
+        settings = state.index.settings(**asked.settings())
         query = Query(asked.text, picture, asked.item)
-        selection = self.everything
+        selection = state.everything
         if asked.where:
-            selection = await self._in_thread(self._select, asked.where)
+            selection = await self._in_thread(_select, state, asked.where)
         pixels = await self._in_thread(self._pixels, picture) if picture else {}
-        job = Search(query, settings, selection, asked.where, pixels)
+        job = Search(state.index, query, settings, selection, asked.where, pixels)
         found = await self._collector.do(job)
         return {
-            "results": self._records(found),
+            "results": _records(state, found),
             "model": self.model_name,
             "settings": settings.model_dump(),
             "note": self._note(asked.text),
@@ -130,24 +158,14 @@ class Service:
 
     # === Items ===
 
-    def row(self, item: str) -> int:
-        """The row of an item.
+    def item(self, item: str) -> dict[str, Any]:
+        """One item, as `schemas.Item`.
 
         Raises:
             Refusal: there is none.
         """
-        try:
-            return int(self.index.vectors.rows([item])[0])
-        except InputError:
-            raise Refusal(
-                404,
-                f"There is no item {item[:200]!r} in the index.",
-                "Ids are those of search results.",
-            ) from None
-
-    def item(self, item: str) -> dict[str, Any]:
-        """One item, as `schemas.Item`."""
-        return self._item_records([self.row(item)])[0]
+        state = self.state
+        return _item_records(state, [_row(state, item)])[0]
 
     async def picture(self, item: str, size: int = 0) -> tuple[bytes, str]:
         """An item's picture and its media type.
@@ -159,7 +177,8 @@ class Service:
         Raises:
             Refusal: no such item, or its file is gone.
         """
-        path = self.index.vectors.items["image_path"].iloc[self.row(item)]
+        state = self.state
+        path = state.index.vectors.items["image_path"].iloc[_row(state, item)]
         read = partial(self._thumbnail, size=size) if size else thumbnails.original
         found = await self._in_thread(read, str(path))
         if found is None:
@@ -169,10 +188,6 @@ class Service:
                 "Put its file back where it was when the index was built.",
             )
         return found
-
-    def has_picture(self, row: int) -> bool:
-        """Whether an item names a file."""
-        return bool(self.index.vectors.items["image_path"].iloc[row])
 
     # === Inside ===
 
@@ -184,12 +199,6 @@ class Service:
         if picture is None:
             return {}
         return {picture: self.model.image_encoder.load(picture)}
-
-    def _select(self, where: str) -> Selection:
-        parsed = parse_filter(where, self.items)
-        selection = Selection(self.items, self.everything.removed, parsed)
-        _ = selection.mask  # made here, not while the model waits
-        return selection
 
     def _check_text(self, text: str) -> None:
         _check_at_most("letters of text", len(text), self.limits.text_length)
@@ -204,19 +213,40 @@ class Service:
             "only; what follows does not count."
         )
 
-    def _records(self, found: Ranked) -> list[dict[str, Any]]:
-        rows = found.rows[0][found.rows[0] >= 0]
-        records = self._item_records(rows)
-        for place, record in enumerate(records):
-            stages = {name: each[0, place] for name, each in found.stages.items()}
-            record["rank"] = place + 1
-            record["score"] = float(found.scores[0, place])
-            record["stages"] = {name: _plain(each) for name, each in stages.items()}
-        return records
 
-    def _item_records(self, rows: Iterable[int]) -> list[dict[str, Any]]:
-        found = self.items.iloc[list(rows)].to_dict("records")
-        return [_record(each) for each in found]
+def _row(state: State, item: str) -> int:
+    """The row of an item, or a `Refusal`."""
+    try:
+        return int(state.index.vectors.rows([item])[0])
+    except InputError:
+        raise Refusal(
+            404,
+            f"There is no item {item[:200]!r} in the index.",
+            "Ids are those of search results.",
+        ) from None
+
+
+def _select(state: State, where: str) -> Selection:
+    parsed = parse_filter(where, state.items)
+    selection = Selection(state.items, state.everything.removed, parsed)
+    _ = selection.mask  # made here, not while the model waits
+    return selection
+
+
+def _records(state: State, found: Ranked) -> list[dict[str, Any]]:
+    rows = found.rows[0][found.rows[0] >= 0]
+    records = _item_records(state, rows)
+    for place, record in enumerate(records):
+        stages = {name: each[0, place] for name, each in found.stages.items()}
+        record["rank"] = place + 1
+        record["score"] = float(found.scores[0, place])
+        record["stages"] = {name: _plain(each) for name, each in stages.items()}
+    return records
+
+
+def _item_records(state: State, rows: Iterable[int]) -> list[dict[str, Any]]:
+    found = state.items.iloc[list(rows)].to_dict("records")
+    return [_record(each) for each in found]
 
 
 def _record(row: dict[str, Any]) -> dict[str, Any]:

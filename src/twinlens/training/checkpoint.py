@@ -1,13 +1,13 @@
 """A training's state in one file, written whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from twinlens.errors import InputError
+from twinlens.writing import whole_file
 
 
 def save_checkpoint(
@@ -20,16 +20,15 @@ def save_checkpoint(
         state: variables of the trainer, in their fixed order.
         best: values of the heads' variables at the best evaluation; may be empty.
         progress: plain values: epochs done, history, best metric.
+
+    Raises:
+        InputError: it cannot be written; the one before is kept.
     """
     arrays = {f"state_{i}": variable.numpy() for i, variable in enumerate(state)}
     arrays |= {f"best_{i}": value for i, value in enumerate(best)}
     text = np.frombuffer(json.dumps(progress).encode(), np.uint8)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        np.savez(file, progress=text, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with whole_file(path) as partial:
+        np.savez(partial, progress=text, **arrays)
 
 
 def load_checkpoint(

@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from twinlens.config import Config
+from twinlens.errors import InputError
 from twinlens.model import Heads
 from twinlens.progress import Progress
 from twinlens.runs import Run
 from twinlens.training.course import HeadTraining
 from twinlens.training.loop import HeadTrainer
 from twinlens.training.pairs import PairFeatures
+from twinlens.writing import whole_file
 
 
 def train_phase1(
@@ -53,9 +56,8 @@ def train_phase1(
             "pairs_per_second": training.history[-1]["pairs_per_second"],
         },
     )
-    partial = run.folder / "partial.keras"
-    heads.save(partial)
-    partial.replace(run.heads_path)
+    with whole_file(run.heads_path) as path:
+        heads.save(path)
     training.forget()
     return heads
 
@@ -82,5 +84,23 @@ class EpochLog:
 
 
 def load_heads(run: Run) -> Heads:
-    """The trained heads of a run."""
-    return keras.saving.load_model(run.heads_path, safe_mode=True, compile=False)
+    """The trained heads of a run; errors as of `open_keras`."""
+    return open_keras(run.heads_path)
+
+
+def open_keras(path: Path) -> keras.Model:
+    """The model in a `.keras` file. Code in the file is refused, not run.
+
+    Raises:
+        InputError: it is damaged, or needs what is not in twinlens and Keras.
+    """
+    try:
+        return keras.saving.load_model(path, safe_mode=True, compile=False)
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, h5py and Keras raise many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"{path} cannot be loaded ({reason}). Copy it again from where it was "
+            "trained, or train it anew with --restart."
+        ) from error

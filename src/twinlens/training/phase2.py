@@ -5,16 +5,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
-
 from twinlens.config import Config
 from twinlens.errors import InputError
 from twinlens.experiment import Experiment
 from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run, changes, open_run
 from twinlens.training.finetuning import FineTuning
-from twinlens.training.phase1 import EpochLog, load_heads
+from twinlens.training.phase1 import EpochLog, load_heads, open_keras
 from twinlens.training.replicas import Replicas
+from twinlens.writing import whole_file, writable
 
 # With phase 1: what the heads were made of. How batches are filled may change.
 SHARED = ("data.", "pair.", "image_encoder.", "text_encoder.", "head.", "fusion.")
@@ -110,13 +109,14 @@ def _write(
             "start": tuning.start,
         },
     )
-    partial = run.folder / "partial.keras"
-    model.save(partial)
-    partial.replace(run.model_path)
-    tuning.forget()
     models = Path(tuning.config.models)
-    models.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(run.model_path, models / f"{tuning.config.name}.keras")
+    with writable(models):
+        models.mkdir(parents=True, exist_ok=True)
+    with whole_file(run.model_path) as path:  # its own name last: then all is done
+        model.save(path)
+        with whole_file(models / f"{tuning.config.name}.keras") as copy:
+            shutil.copyfile(path, copy)
+    tuning.forget()
 
 
 def load_trained(run: Run) -> Heads | DualEncoder:
@@ -127,7 +127,7 @@ def load_trained(run: Run) -> Heads | DualEncoder:
 
 
 def load_model(path: str | Path) -> DualEncoder:
-    """A dual encoder from its `.keras` file."""
+    """A dual encoder from its `.keras` file; errors as of `open_keras`."""
     import keras_hub  # noqa: F401 - registers the text encoder's layers
 
-    return keras.saving.load_model(path, safe_mode=True, compile=False)
+    return open_keras(Path(path))
