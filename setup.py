@@ -34,6 +34,8 @@ HUB = [
     "setuptools<82",  # the last with pkg_resources, which tensorflow-hub imports
 ]
 
+JAX = ["jax[cpu]>=0.7"]  # on an accelerator, `jax[cuda12]` or its like instead
+
 SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 
 ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
@@ -57,6 +59,7 @@ EXTRAS = {
     "search": SEARCH,
     "milvus": [*SEARCH, *MILVUS],
     "segment": SEGMENT,
+    "jax": JAX,
     "onnx": ONNX,
     "litert": LITERT,
     "notebooks": [*SEARCH, *KERNEL, "jupyterlab>=4.3"],
@@ -66,6 +69,7 @@ EXTRAS = {
         *SEARCH,
         *MILVUS,
         *SEGMENT,
+        *JAX,
         *ONNX,
         *LITERT,
         *KERNEL,

@@ -11,15 +11,25 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "twinlens"
 FLOORS = [
-    {"errors", "progress", "quiet", "config", "losses", "target_loss", "metrics"},
+    {
+        "backend",
+        "config",
+        "errors",
+        "losses",
+        "metrics",
+        "progress",
+        "quiet",
+        "target_loss",
+    },
     {"data"},
     {"encoders"},
     {"heads", "token_heads", "attention", "fusion", "composed", "model"},
-    {"features", "embed", "index"},
+    {"compiled", "features", "embed", "index"},
     {
         "training",
         "evaluation",
         "runs",
+        "encoding_process",
         "experiment",
         "composed_experiment",
         "zero_shot",

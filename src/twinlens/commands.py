@@ -8,6 +8,7 @@ from twinlens.quiet import import_tensorflow
 
 import_tensorflow()
 
+from twinlens.backend import need_tensorflow  # noqa: E402
 from twinlens.composed_experiment import open_experiment  # noqa: E402
 from twinlens.config import Config, override  # noqa: E402
 from twinlens.data_commands import say_data  # noqa: E402
@@ -44,6 +45,8 @@ def train_and_report(
     config: Config, phase: int, seeds: int, restart: bool, source: str = ""
 ) -> None:
     """Trains one or more seeds from one cache, evaluates, writes reports."""
+    if phase == 2:
+        need_tensorflow("Phase 2 and encoders")
     replicas = find_replicas() if phase == 2 else Replicas()
     experiment = open_experiment(config)
     say_data(experiment.data)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from twinlens.backend import need_tensorflow
 from twinlens.composed import ComposedHeads
 from twinlens.composed_experiment import open_experiment
 from twinlens.config import CacheSettings
@@ -221,6 +222,7 @@ def open_model(run: str | Path | Run) -> SearchModel:
     Raises:
         InputError: there is no such run, or its training is not over.
     """
+    need_tensorflow("Search and export")
     run = run if isinstance(run, Run) else open_run(run)
     experiment, trained = open_experiment(run.config), load_trained(run)
     if isinstance(trained, DualEncoder):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 
+from twinlens.backend import need_tensorflow
 from twinlens.config import Config
 from twinlens.errors import InputError
 from twinlens.experiment import Experiment
@@ -128,6 +129,7 @@ def load_trained(run: Run) -> Heads | DualEncoder:
 
 def load_model(path: str | Path) -> DualEncoder:
     """A dual encoder from its `.keras` file."""
+    need_tensorflow("Fine-tuned models")
     import keras_hub  # noqa: F401 - registers the text encoder's layers
 
     return keras.saving.load_model(path, safe_mode=True, compile=False)
