@@ -36,6 +36,8 @@ HUB = [
 
 JAX = ["jax[cpu]>=0.7"]  # on an accelerator, `jax[cuda12]` or its like instead
 
+RAY = ["ray[data]>=2.50"]
+
 SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 
 ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
@@ -60,6 +62,7 @@ EXTRAS = {
     "milvus": [*SEARCH, *MILVUS],
     "segment": SEGMENT,
     "jax": JAX,
+    "ray": RAY,
     "onnx": ONNX,
     "litert": LITERT,
     "notebooks": [*SEARCH, *KERNEL, "jupyterlab>=4.3"],
@@ -70,6 +73,7 @@ EXTRAS = {
         *MILVUS,
         *SEGMENT,
         *JAX,
+        *RAY,
         *ONNX,
         *LITERT,
         *KERNEL,

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,16 @@ from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.encoders.base import weights_digest
 from twinlens.errors import InputError
 from twinlens.features import Features, encode_images, encode_texts
+from twinlens.features.pictures import PictureBlocks
+from twinlens.features.store import Encode, Encoded, Piece
+from twinlens.features.texts import TextBlocks
 from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run, open_run
 from twinlens.search.composing import Composer
 from twinlens.training.phase2 import load_trained
 
 Picture = str | Path | bytes
+Engine = Callable[[str, Iterable[Piece]], Iterable[Encoded]]  # of `blocks` of a kind
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class SearchModel:
         heads: trained; with a fusion where the run has one.
         cache: where and how a collection's features are kept.
         average_views: whether a picture of a collection is the mean of its views.
+        engine: does the work of `blocks` elsewhere, for a kind and its pieces; where
+            not given, it is done here.
     """
 
     name: str
@@ -50,6 +56,7 @@ class SearchModel:
     heads: Heads | ComposedHeads
     cache: CacheSettings
     average_views: bool
+    engine: Engine | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -179,16 +186,11 @@ class SearchModel:
         Args:
             items: `id`, `image_path`.
         """
-        cache = self.cache
         paths = dict(zip(items["id"], items["image_path"], strict=True))
+        encode = self._elsewhere("pictures")
+        where = {"cache": self.cache.path, "dtype": self.cache.dtype, "encode": encode}
         return encode_images(
-            self.image_encoder,
-            paths,
-            cache=cache.path,
-            dtype=cache.dtype,
-            views=cache.views if self.average_views else 1,
-            flip=cache.flip,
-            batch_size=cache.batch_size,
+            self.image_encoder, paths, **self._picture_options, **where
         )
 
     def title_features(self, titles: pd.Series) -> Features:
@@ -200,7 +202,27 @@ class SearchModel:
             cache=cache.path,
             dtype=cache.dtype,
             batch_size=cache.text_batch_size,
+            encode=self._elsewhere("titles"),
         )
+
+    def blocks(self, kind: str) -> Callable[[Piece], Encoded]:
+        """What encodes one block after another.
+
+        Args:
+            kind: `"pictures"` or `"titles"`.
+        """
+        if kind == "pictures":
+            return PictureBlocks(self.image_encoder, **self._picture_options)
+        return TextBlocks(self.text_encoder, self.cache.text_batch_size)
+
+    @property
+    def _picture_options(self) -> dict[str, int | bool]:
+        cache = self.cache
+        views = cache.views if self.average_views else 1
+        return {"views": views, "flip": cache.flip, "batch_size": cache.batch_size}
+
+    def _elsewhere(self, kind: str) -> Encode | None:
+        return partial(self.engine, kind) if self.engine else None
 
     @cached_property
     def embed_image_features(self) -> Embedder:
