@@ -72,9 +72,24 @@ def train_phase2(
         source: the phase-1 run it starts from.
         say: shows a line to the person.
         replicas: which share every batch; the first machine writes.
+
+    Raises:
+        InputError: another machine has left.
     """
-    begun = time.monotonic()
     replicas = replicas or Replicas()
+    with replicas.telling_of_losses():
+        _train(config, experiment, run, source, say, replicas)
+
+
+def _train(
+    config: Config,
+    experiment: Experiment,
+    run: Run,
+    source: Run,
+    say: Callable[[str], None],
+    replicas: Replicas,
+) -> None:
+    begun = time.monotonic()
     val = "val" in set(experiment.table["split"])
     with replicas.strategy.scope():
         own = experiment.anew()
