@@ -34,6 +34,10 @@ HUB = [
     "setuptools<82",  # the last with pkg_resources, which tensorflow-hub imports
 ]
 
+JAX = ["jax[cpu]>=0.7"]  # on an accelerator, `jax[cuda12]` or its like instead
+
+RAY = ["ray[data]>=2.50"]
+
 SEGMENT = ["opencv-python-headless>=4.10,<6"]  # without windows: needs no X11
 
 ONNX = ["tf2onnx>=1.17", "onnxruntime>=1.20"]
@@ -57,6 +61,8 @@ EXTRAS = {
     "search": SEARCH,
     "milvus": [*SEARCH, *MILVUS],
     "segment": SEGMENT,
+    "jax": JAX,
+    "ray": RAY,
     "onnx": ONNX,
     "litert": LITERT,
     "notebooks": [*SEARCH, *KERNEL, "jupyterlab>=4.3"],
@@ -66,6 +72,8 @@ EXTRAS = {
         *SEARCH,
         *MILVUS,
         *SEGMENT,
+        *JAX,
+        *RAY,
         *ONNX,
         *LITERT,
         *KERNEL,

@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "twinlens"
 FLOORS = [
     {
+        "backend",
         "errors",
         "progress",
         "quiet",
@@ -24,11 +25,12 @@ FLOORS = [
     {"data"},
     {"encoders"},
     {"heads", "token_heads", "attention", "fusion", "composed", "model"},
-    {"features", "embed", "index"},
+    {"compiled", "features", "embed", "index"},
     {
         "training",
         "evaluation",
         "runs",
+        "encoding_process",
         "experiment",
         "composed_experiment",
         "zero_shot",

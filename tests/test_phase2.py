@@ -34,6 +34,8 @@ from twinlens.training.phase2 import load_model
 from twinlens.training.selection import Selection
 from twinlens.training.set_up import batches_a_step
 
+COMMAND = "from twinlens.cli import main; main()"
+
 pytestmark = pytest.mark.slow  # whole trainings, through the command
 
 
@@ -235,17 +237,50 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_bits(home, trained, tun
     pd.testing.assert_frame_equal(first[kept], second[kept])
 
 
-def test_two_machines_leave_the_model_of_one(home, trained, tuned):
-    more = ["--from", str(trained.folder), "--name", "machines"]
-    jobs = [
-        started("from twinlens.cli import main; main()", *words(home), *more, **setup)
-        for setup in cluster_of_two()
-    ]
-    said = [job.communicate(timeout=240) for job in jobs]
+@pytest.fixture(scope="module")
+def machines(home, trained):
+    """What two machines said that nothing disturbed, and their run."""
+    jobs = together(home, trained, "machines", (COMMAND, COMMAND))
+    said = [job.communicate(timeout=400) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], said
+    return said, home.folder / "runs" / "machines-phase2"
+
+
+def together(home, trained, name, programs):
+    """Two machines begin phase 2."""
+    more = ["--from", str(trained.folder), "--name", name]
+    return [
+        started(program, *words(home), *more, **setup)
+        for program, setup in zip(programs, cluster_of_two(), strict=True)
+    ]
+
+
+def test_two_machines_leave_the_model_of_one(machines, tuned):
+    said, folder = machines
     assert "phase 1 and phase 2" in said[0][0]
     assert "the first machine measures the model" in said[1][0]
-    same_models(tuned.folder, home.folder / "runs" / "machines-phase2", atol=1e-4)
+    same_models(tuned.folder, folder, atol=1e-4)
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_machine_that_dies_and_comes_back_changes_nothing(
+    home, trained, machines, dies
+):
+    saving = PROGRAM.replace("os.kill(os.getpid(), signal.SIGKILL)", "pass")
+    programs = [PROGRAM if place == dies else saving for place in (0, 1)]
+    name = f"back{dies}"
+    dead = together(home, trained, name, programs)
+    _, said = dead[1 - dies].communicate(timeout=400)
+    dead[dies].communicate(timeout=60)
+    assert dead[dies].returncode == -signal.SIGKILL
+    assert dead[1 - dies].returncode not in (0, None), said  # and it does not hang
+    folder = home.folder / "runs" / f"{name}-phase2"
+    with np.load(folder / "checkpoint.npz") as saved:
+        assert json.loads(saved["progress"].tobytes())["step"] in (1, 2)
+    back = together(home, trained, name, (COMMAND, COMMAND))
+    said = [job.communicate(timeout=400) for job in back]
+    assert [job.returncode for job in back] == [0, 0], said
+    same_models(machines[1], folder)
 
 
 def same_models(a, b, atol=0.0):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from fine_tuned import cluster_of_two, started
 
 from twinlens.errors import InputError
@@ -65,6 +66,21 @@ def test_a_batch_that_replicas_cannot_share_is_refused():
     replicas.count = 2
     with pytest.raises(InputError, match="which 2 replicas cannot.*Set it to 8"):
         replicas.check(7)
+
+
+def test_the_loss_of_a_machine_says_what_to_do_and_other_errors_stay():
+    gone = tf.errors.UnavailableError(None, None, "Connection reset by peer")
+    replicas = Replicas()
+    with pytest.raises(tf.errors.UnavailableError), replicas.telling_of_losses():
+        raise gone  # of one machine, it is something else
+    replicas.workers = 2
+    with (
+        pytest.raises(InputError, match="every machine its command again"),
+        replicas.telling_of_losses(),
+    ):
+        raise gone
+    with pytest.raises(tf.errors.NotFoundError), replicas.telling_of_losses():
+        raise tf.errors.NotFoundError(None, None, "a picture")
 
 
 @pytest.mark.parametrize("text", ["{", '{"cluster": {}}', '{"cluster": 3, "task": 1}'])

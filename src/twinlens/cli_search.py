@@ -45,6 +45,15 @@ def index_command(
             "of a run with a fusion, `triplets`: the second stage, on train.",
         ),
     ] = "",
+    engine: Annotated[
+        str, typer.Option(help="`ray`: encode on the machines of a Ray cluster.")
+    ] = "",
+    address: Annotated[
+        str, typer.Option(help="Of the cluster; without it, this machine's cores.")
+    ] = "",
+    workers: Annotated[
+        int, typer.Option(min=0, help="Of the engine; 0: one for each core.")
+    ] = 0,
     set_: SetOption = None,
 ) -> None:
     """Embed a collection and make it searchable; change and check an index."""
@@ -57,6 +66,14 @@ def index_command(
         raise InputError(
             "Give one of --add, --remove, --near-duplicates and --tune at a time."
         )
+    if engine not in ("", "ray") or (not engine and (address or workers)):
+        raise InputError(
+            f"--engine is {engine!r}. Give --engine ray, which --address and --workers "
+            "go with, or none of the three."
+        )
+    if engine and (any(asked) and not add):
+        raise InputError("--engine encodes: it goes with a new index, or with --add.")
+    spread = index_commands.Spread(engine, address, workers)
     overrides = list(set_ or [])
     overrides += [f"data.path={data!r}"] if data else []
     overrides += [f"data.reader={reader!r}"] if reader else []
@@ -70,9 +87,9 @@ def index_command(
     elif tune:
         index_commands.tune_weights(folder, run, tune)
     elif add:
-        index_commands.add_to_index(folder, run, overrides, pictures, split)
+        index_commands.add_to_index(folder, run, overrides, pictures, split, spread)
     else:
-        index_commands.make_index(folder, run, overrides, pictures, split)
+        index_commands.make_index(folder, run, overrides, pictures, split, spread)
 
 
 @stoppable

@@ -11,6 +11,7 @@ from twinlens.quiet import import_tensorflow
 
 import_tensorflow()
 
+from twinlens.backend import need_tensorflow  # noqa: E402
 from twinlens.composed_experiment import (  # noqa: E402
     ComposedExperiment,
     open_experiment,
@@ -56,6 +57,8 @@ def train_and_report(
     config: Config, phase: int, seeds: int, restart: bool, source: str = ""
 ) -> None:
     """Trains one or more seeds from one cache, evaluates, writes reports."""
+    if phase == 2:
+        need_tensorflow("Phase 2 and encoders")
     replicas = find_replicas() if phase == 2 else Replicas()
     experiment = open_experiment(config)
     say_data(experiment.data)

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from twinlens.backend import need_tensorflow
 from twinlens.config import Config
 from twinlens.data.readers import READERS
 from twinlens.data.table import reader_named
@@ -51,6 +52,7 @@ class ComposedExperiment(Experiment):
     @cached_property
     def data(self) -> TripletData:
         """The triplets and what was wrong with them."""
+        need_tensorflow("Fusions")
         settings = self.config.data
         return load_triplets(
             settings.reader,

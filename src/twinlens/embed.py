@@ -1,9 +1,9 @@
 """Features through a head to embeddings, in blocks."""
 
-from collections.abc import Callable
-
+import keras
 import numpy as np
-import tensorflow as tf
+
+from twinlens.compiled import compiled
 
 BLOCK = 2048  # rows a call: large enough for the matrix product, small in memory
 
@@ -16,17 +16,15 @@ class Embedder:
         shape: of a row: `feature_dim`, or `(places, feature_dim)`.
     """
 
-    def __init__(self, head: Callable, shape: int | tuple[int, ...]) -> None:
+    def __init__(self, head: keras.Layer, shape: int | tuple[int, ...]) -> None:
         self._shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        signature = tf.TensorSpec([None, *self._shape], tf.float32)
-        self._head = tf.function(
-            lambda rows: head(rows, training=False), input_signature=[signature]
-        )
+        self._layer, self._head = head, compiled(head, self._shape)
 
     @property
     def embedding_dim(self) -> int:
         """Numbers of an embedding."""
-        return self._head.get_concrete_function().output_shapes[-1]
+        rows = keras.KerasTensor((None, *self._shape))
+        return self._layer.compute_output_spec(rows).shape[-1]
 
     def __call__(
         self, features: np.ndarray, rows: np.ndarray, average_views: bool = False
@@ -52,7 +50,7 @@ class Embedder:
 
     def _embed(self, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
         blocks = [
-            self._head(features[rows[start : start + BLOCK]].astype(np.float32)).numpy()
+            self._head(features[rows[start : start + BLOCK]].astype(np.float32))
             for start in range(0, len(rows), BLOCK)
         ]
         return np.concatenate(blocks)

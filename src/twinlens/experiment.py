@@ -5,12 +5,14 @@ from functools import cached_property
 
 import pandas as pd
 
+from twinlens.backend import TENSORFLOW, backend, need_tensorflow
 from twinlens.config import Config
 from twinlens.data.table import CaptionData, load
 from twinlens.data.triplets import TRIPLET_READERS
 from twinlens.encoders import ImageEncoder, TextEncoder, image_encoder, text_encoder
 from twinlens.encoders.base import weights_digest
 from twinlens.encoders.random_text import RandomSize
+from twinlens.encoding_process import encoded_apart
 from twinlens.errors import InputError
 from twinlens.features import Features, encode_images, encode_texts
 from twinlens.model import DualEncoder
@@ -67,6 +69,7 @@ class Experiment:
     @cached_property
     def image_encoder(self) -> ImageEncoder:
         """The frozen picture encoder; random ones look at some training pictures."""
+        need_tensorflow("Encoders")
         training = self.table.loc[self.table["split"] == "train", "image_path"].unique()
         some = training[:: max(1, len(training) // CALIBRATION_PICTURES)]
         settings = self.config.image_encoder.model_dump()
@@ -75,6 +78,7 @@ class Experiment:
     @cached_property
     def text_encoder(self) -> TextEncoder:
         """The frozen text encoder; random ones read the training captions' words."""
+        need_tensorflow("Encoders")
         settings = self.config.text_encoder.model_dump()
         size = RandomSize(**{f.name: settings.pop(f.name) for f in fields(RandomSize)})
         training = self.table.loc[self.table["split"] == "train", "caption"]
@@ -87,6 +91,8 @@ class Experiment:
         Raises:
             InputError: more pictures are broken than the settings allow.
         """
+        if backend() != TENSORFLOW:
+            return self._encoded_apart[0]
         first = self.table.drop_duplicates("image_id")
         return self._encode(
             dict(zip(first["image_id"], first["image_path"], strict=True))
@@ -95,6 +101,8 @@ class Experiment:
     @cached_property
     def texts(self) -> Features:
         """Features of every distinct caption."""
+        if backend() != TENSORFLOW:
+            return self._encoded_apart[1]
         cache = self.config.cache
         return encode_texts(
             self.text_encoder,
@@ -103,6 +111,11 @@ class Experiment:
             dtype=cache.dtype,
             batch_size=cache.text_batch_size,
         )
+
+    @cached_property
+    def _encoded_apart(self) -> tuple[Features, Features]:
+        """Features of pictures and captions, where Keras has another backend."""
+        return encoded_apart(self.config)
 
     @property
     def broken_images(self) -> pd.DataFrame:

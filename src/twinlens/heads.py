@@ -61,7 +61,8 @@ class Dropout(layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Creates the count of steps, which makes every mask another."""
-        start = keras.initializers.Constant(self.seed % 2**16 * 2**16)
+        first = (self.seed + 2**15) % 2**16 - 2**15  # signed: JAX counts in 32 bits
+        start = keras.initializers.Constant(first * 2**16)
         self.step = self.add_weight(
             shape=(), initializer=start, dtype="int64", trainable=False, name="step"
         )  # TensorFlow sends no unsigned numbers to other machines

@@ -1,5 +1,6 @@
 """What `index` does and prints; `cli_search` only reads its arguments."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,7 @@ from twinlens.index import VectorIndex, check_free, load, near_duplicates  # noq
 from twinlens.runs import open_run  # noqa: E402
 from twinlens.search import (  # noqa: E402
     SearchIndex,
+    SearchModel,
     add_items,
     build_index,
     evaluate_labels,
@@ -33,6 +35,7 @@ from twinlens.search import (  # noqa: E402
     tune,
     tune_stages,
 )
+from twinlens.search.ray_engine import RayEngine, check_ray  # noqa: E402
 from twinlens.tables import console, print_comparison, print_metrics, say  # noqa: E402
 
 CHANGEABLE = ("data.", "index.", "search.")  # settings that are not the model's
@@ -46,15 +49,54 @@ SHOWN_METRICS = (
 SHOWN_GROUPS = 20  # of near-duplicates; the file has all
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Where a collection is encoded.
+
+    Attributes:
+        engine: `"ray"`, or empty: in this process.
+        address: of the engine's cluster; empty: on this machine.
+        workers: of the engine; 0: one for each core.
+    """
+
+    engine: str = ""
+    address: str = ""
+    workers: int = 0
+
+    def check(self) -> None:
+        """Refuses an engine that is not installed, before anything is read.
+
+        Raises:
+            InputError: it names the extra.
+        """
+        if self.engine:
+            check_ray()
+
+    def of(self, model: SearchModel) -> SearchModel:
+        """The model that encodes there."""
+        if not self.engine:
+            return model
+        return replace(model, engine=RayEngine(model, self.address, self.workers))
+
+
+HERE = Spread()
+
+
 def index_folder(run: str, index: str) -> Path:
     """Where an index is: as said, or inside its run's folder."""
     return Path(index) if index else open_run(run).folder / "index"
 
 
 def make_index(
-    folder: Path, run: str, overrides: list[str], pictures: str, split: str
+    folder: Path,
+    run: str,
+    overrides: list[str],
+    pictures: str,
+    split: str,
+    spread: Spread = HERE,
 ) -> None:
     """Embeds a collection and writes its index."""
+    spread.check()
     if not run:
         raise InputError("A new index needs a model: name its run with --run.")
     check_free(folder)
@@ -64,7 +106,7 @@ def make_index(
     say(f"{len(items):,} items")
     search = config.search.model_dump(exclude_defaults=True)
     allowed = config.data.max_broken_fraction
-    model = open_model(opened)
+    model = spread.of(open_model(opened))
     index = build_index(model, items, folder, config.index, search, allowed)
     _say_index(index.vectors)
     for direction, recall in index.vectors.info.get("audit", {}).items():
@@ -84,14 +126,21 @@ def _changed(config: Config, overrides: list[str]) -> Config:
 
 
 def add_to_index(
-    folder: Path, run: str, overrides: list[str], pictures: str, split: str
+    folder: Path,
+    run: str,
+    overrides: list[str],
+    pictures: str,
+    split: str,
+    spread: Spread = HERE,
 ) -> None:
     """Embeds and adds items."""
+    spread.check()
     index = SearchIndex.load(folder, run)
     config = _changed(open_run(index.run).config, overrides)
     items = _items(config, pictures, split)
-    before = len(index)
-    replaced = add_items(index, items, config.data.max_broken_fraction)
+    before, allowed = len(index), config.data.max_broken_fraction
+    model = spread.of(index.model())
+    replaced = add_items(index, items, allowed, model)
     say(f"Added {len(index) - before:,} items; {replaced:,} took an older one's place.")
     _say_index(index.vectors)
 

@@ -1,18 +1,26 @@
-"""TensorFlow without its start-up noise."""
+"""TensorFlow without its start-up noise, and beside another backend of Keras."""
 
 import contextlib
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
+
+from twinlens.backend import JAX, check_choice
 
 
 def import_tensorflow() -> None:
     """Imports TensorFlow, silently unless that fails.
 
     TensorFlow 2.21 writes log lines straight to file descriptor 2 while it is
-    imported, whatever `TF_CPP_MIN_LOG_LEVEL` says; later ones obey it.
+    imported, whatever `TF_CPP_MIN_LOG_LEVEL` says; later ones obey it. Where Keras
+    runs on another backend, TensorFlow still reads texts and pictures, on the CPU.
+
+    Raises:
+        InputError: `KERAS_BACKEND` is none that there is.
     """
+    check_choice()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" in sys.modules:
         return
@@ -20,6 +28,10 @@ def import_tensorflow() -> None:
         import tensorflow
         import tensorflow_text  # noqa: F401
     tensorflow.get_logger().setLevel("ERROR")  # one graph a network is no retracing
+    if os.environ.get("KERAS_BACKEND") == JAX:  # whose memory accelerators hold
+        tensorflow.config.set_visible_devices([], "GPU")
+        # Keras asks for 64 bits where 32 do: counts of steps, shapes.
+        warnings.filterwarnings("ignore", "Explicitly requested dtype int64")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from twinlens.backend import JAX, backend
 from twinlens.config import Config, config_from, differences, to_toml
 from twinlens.errors import InputError
 from twinlens.writing import whole_file
@@ -151,7 +152,8 @@ def versions() -> dict[str, str]:
     """Versions of what a result depends on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
     found["processors"] = str(os.cpu_count())
-    for package in PACKAGES:
+    found["keras backend"] = backend()
+    for package in (*PACKAGES, *([JAX] if backend() == JAX else [])):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache as cache_once
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from twinlens.encoders.base import ImageEncoder
 from twinlens.encoders.forward import frozen
 from twinlens.errors import BrokenImageError
 from twinlens.features.contents import content_digests
-from twinlens.features.store import Features, Job, complete
+from twinlens.features.store import Encode, Encoded, Features, Job, Piece, complete
 from twinlens.features.texts import refuse_trainable
 from twinlens.writing import writable
 
@@ -31,6 +31,7 @@ def encode_images(
     views: int = 1,
     flip: bool = True,
     batch_size: int = 32,
+    encode: Encode | None = None,
 ) -> Features:
     """Features of pictures, from the cache or encoded now.
 
@@ -44,6 +45,7 @@ def encode_images(
         flip: whether augmented views may be mirrored; not where captions say left
             and right.
         batch_size: pictures a forward pass.
+        encode: does the work of `PictureBlocks` elsewhere; by default it is done here.
 
     Returns:
         `Features` whose ids are the picture ids, with the reasons of broken ones. Of
@@ -75,44 +77,65 @@ def encode_images(
         shape=shape if views == 1 else (views, *shape),
         dtype=dtype,
         block_size=BLOCK_BATCHES * batch_size,
-        encode=_block_encoder(encoder, files, contents, (views, flip), batch_size),
+        piece=lambda *rows: {
+            "files": files[slice(*rows)],
+            "contents": contents[slice(*rows)],
+        },
+        encode=encode or partial(map, PictureBlocks(encoder, views, flip, batch_size)),
         what="encoding pictures",
         unit="pictures",
     )
     return complete(cache, job)
 
 
-def _block_encoder(
-    encoder: ImageEncoder,
-    files: list[str],
-    contents: list[str],
-    augmentation: tuple[int, bool],
-    batch_size: int,
-) -> Callable[[int, int], tuple[np.ndarray, dict[int, str]]]:
-    shape = tf.TensorSpec([None, *encoder.model.input_shape[1:]])
-    graph = cache_once(lambda: frozen(encoder.model, shape, encoder.dtype))  # seconds
-    views, flip = augmentation
-    pixels_of = _pixel_loader(encoder, views, flip)
+class PictureBlocks:
+    """Encodes pictures, a block of them a call, decoded a few batches ahead.
 
-    def load(row: int) -> np.ndarray | str:
-        try:
-            return pixels_of(files[row], contents[row])
-        except BrokenImageError as error:
-            return str(error)
+    Args:
+        encoder, views, flip, batch_size: as for `encode_images`.
 
-    def encode(first: int, last: int) -> tuple[np.ndarray, dict[int, str]]:
-        forward, features, broken = graph(), [], {}
-        nothing = np.zeros((views, *encoder.model.input_shape[1:]), np.float32)
-        for rows, loaded in _batches_ahead(load, first, last, batch_size):
-            bad = {
-                r: p for r, p in zip(rows, loaded, strict=True) if isinstance(p, str)
-            }
-            good = [nothing if isinstance(p, str) else p for p in loaded]
-            features.append(_encode_views(forward, np.stack(good)))
+    Call arguments:
+        piece: `files` and `contents`, paths and digests of the pictures.
+
+    Returns:
+        Features, and the reasons of broken pictures by their place in the block.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        views: int = 1,
+        flip: bool = True,
+        batch_size: int = 32,
+    ) -> None:
+        self._encoder, self._batch_size = encoder, batch_size
+        self._nothing = np.zeros((views, *encoder.model.input_shape[1:]), np.float32)
+        self._pixels_of = _pixel_loader(encoder, views, flip)
+
+    @cached_property
+    def _forward(self) -> Callable:  # seconds, for what may be cached already
+        model = self._encoder.model
+        shape = tf.TensorSpec([None, *model.input_shape[1:]])
+        return frozen(model, shape, self._encoder.dtype)
+
+    def __call__(self, piece: Piece) -> Encoded:
+        """Encodes a block; see the class."""
+        files, contents = piece["files"], piece["contents"]
+
+        def load(place: int) -> np.ndarray | str:
+            try:
+                return self._pixels_of(files[place], contents[place])
+            except BrokenImageError as error:
+                return str(error)
+
+        features, broken = [], {}
+        for places, loaded in _batches_ahead(load, len(files), self._batch_size):
+            found = dict(zip(places, loaded, strict=True))
+            bad = {p: reason for p, reason in found.items() if isinstance(reason, str)}
+            good = [self._nothing if p in bad else found[p] for p in places]
+            features.append(_encode_views(self._forward, np.stack(good)))
             broken |= bad
         return np.concatenate(features), broken
-
-    return encode
 
 
 def _encode_views(forward: Callable, pixels: np.ndarray) -> np.ndarray:
@@ -153,11 +176,11 @@ def _pixel_loader(encoder: ImageEncoder, views: int, flip: bool) -> Callable:
 
 
 def _batches_ahead(
-    load: Callable, first: int, last: int, batch_size: int
+    load: Callable, count: int, batch_size: int
 ) -> Iterator[tuple[range, list]]:
-    """Rows and what `load` made of them, batch by batch, a few batches ahead."""
-    starts = range(first, last, batch_size)
-    batches = [range(start, min(start + batch_size, last)) for start in starts]
+    """Places and what `load` made of them, batch by batch, a few batches ahead."""
+    starts = range(0, count, batch_size)
+    batches = [range(start, min(start + batch_size, count)) for start in starts]
     waiting: deque[tuple[range, list[Future]]] = deque()
     with ThreadPoolExecutor(DECODERS) as pool:
         for rows in batches:

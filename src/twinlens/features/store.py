@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,10 @@ from twinlens.progress import Progress
 from twinlens.writing import FULL, to_disk
 
 JOURNAL = "journal.jsonl"
+
+Piece = dict[str, Any]  # what encoding a block takes: lists of text, arrays of numbers
+Encoded = tuple[np.ndarray, dict[int, str]]  # its features, and what is broken by place
+Encode = Callable[[Iterable[Piece]], Iterable[Encoded]]  # of pieces one after another
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,9 @@ class Job:
         shape: of one item's features, `(dim,)` or `(views, dim)`.
         dtype: of the stored features.
         block_size: items between two entries of the journal.
-        encode: `(first, last)` rows → `(last - first, *shape)` features and the
-            reasons of those that are broken, by row.
+        piece: what encoding the rows from a first to a last one takes.
+        encode: pieces to `(rows, *shape)` features each, and the reasons of those rows
+            that are broken; in the same order.
         what, unit: for the progress line.
     """
 
@@ -85,7 +90,8 @@ class Job:
     shape: tuple[int, ...]
     dtype: str
     block_size: int
-    encode: Callable[[int, int], tuple[np.ndarray, dict[int, str]]]
+    piece: Callable[[int, int], Piece]
+    encode: Encode
     what: str
     unit: str
 
@@ -173,8 +179,10 @@ def _fill(folder: Path, job: Job) -> None:
         open(journal, "a", encoding="utf-8") as log,
         Progress(job.what, len(job.ids), job.unit, done) as progress,
     ):
-        for first, last in _blocks(done, len(job.ids), job.block_size):
-            block, broken = job.encode(first, last)
+        blocks = list(_blocks(done, len(job.ids), job.block_size))
+        found = job.encode(job.piece(*block) for block in blocks)
+        for (first, last), (block, by_place) in zip(blocks, found, strict=True):
+            broken = {first + place: reason for place, reason in by_place.items()}
             _write_rows(values, len(header) + first * _row_bytes(job), block, job)
             _log_block(log, first, last, broken)
             errors |= broken

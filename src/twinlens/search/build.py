@@ -190,8 +190,15 @@ def add_items(
     index: SearchIndex,
     items: pd.DataFrame,
     max_broken_fraction: float = DataSettings().max_broken_fraction,
+    model: SearchModel | None = None,
 ) -> int:
     """Embeds and adds items; returns how many took the place of one with their id.
+
+    Args:
+        index: changed on disk.
+        items: as for `build_index`.
+        max_broken_fraction: likewise.
+        model: the index's own, with an engine; by default it encodes here.
 
     Raises:
         InputError: the index has a field that was learned from its first collection,
@@ -206,7 +213,7 @@ def add_items(
             "with all items."
         )
     items = _of_kinds(index.vectors.items, items)
-    model = index.model()
+    model = model or index.model()
     fields, good = _fields(model, items, names, max_broken_fraction)
     return index.vectors.add(items.iloc[good], _blocks(fields, good))
 

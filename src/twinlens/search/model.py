@@ -3,9 +3,9 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from twinlens.backend import need_tensorflow
 from twinlens.composed import ComposedHeads
 from twinlens.composed_experiment import open_experiment
 from twinlens.config import CacheSettings
@@ -22,12 +23,16 @@ from twinlens.encoders import ImageEncoder, TextEncoder
 from twinlens.encoders.base import weights_digest
 from twinlens.errors import InputError
 from twinlens.features import Features, encode_images, encode_texts
+from twinlens.features.pictures import PictureBlocks
+from twinlens.features.store import Encode, Encoded, Piece
+from twinlens.features.texts import TextBlocks
 from twinlens.model import DualEncoder, Heads
 from twinlens.runs import Run, open_run
 from twinlens.search.composing import Composer
 from twinlens.training.phase2 import load_trained
 
 Picture = str | Path | bytes
+Engine = Callable[[str, Iterable[Piece]], Iterable[Encoded]]  # of `blocks` of a kind
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class SearchModel:
         heads: trained; with a fusion where the run has one.
         cache: where and how a collection's features are kept.
         average_views: whether a picture of a collection is the mean of its views.
+        engine: does the work of `blocks` elsewhere, for a kind and its pieces; where
+            not given, it is done here.
     """
 
     name: str
@@ -52,6 +59,7 @@ class SearchModel:
     heads: Heads | ComposedHeads
     cache: CacheSettings
     average_views: bool
+    engine: Engine | None = None
 
     @cached_property
     def image_encoder(self) -> ImageEncoder:
@@ -197,16 +205,11 @@ class SearchModel:
         Args:
             items: `id`, `image_path`.
         """
-        cache = self.cache
         paths = dict(zip(items["id"], items["image_path"], strict=True))
+        encode = self._elsewhere("pictures")
+        where = {"cache": self.cache.path, "dtype": self.cache.dtype, "encode": encode}
         return encode_images(
-            self.image_encoder,
-            paths,
-            cache=cache.path,
-            dtype=cache.dtype,
-            views=cache.views if self.average_views else 1,
-            flip=cache.flip,
-            batch_size=cache.batch_size,
+            self.image_encoder, paths, **self._picture_options, **where
         )
 
     def title_features(self, titles: pd.Series) -> Features:
@@ -218,7 +221,27 @@ class SearchModel:
             cache=cache.path,
             dtype=cache.dtype,
             batch_size=cache.text_batch_size,
+            encode=self._elsewhere("titles"),
         )
+
+    def blocks(self, kind: str) -> Callable[[Piece], Encoded]:
+        """What encodes one block after another.
+
+        Args:
+            kind: `"pictures"` or `"titles"`.
+        """
+        if kind == "pictures":
+            return PictureBlocks(self.image_encoder, **self._picture_options)
+        return TextBlocks(self.text_encoder, self.cache.text_batch_size)
+
+    @property
+    def _picture_options(self) -> dict[str, int | bool]:
+        cache = self.cache
+        views = cache.views if self.average_views else 1
+        return {"views": views, "flip": cache.flip, "batch_size": cache.batch_size}
+
+    def _elsewhere(self, kind: str) -> Encode | None:
+        return partial(self.engine, kind) if self.engine else None
 
     @cached_property
     def embed_image_features(self) -> Embedder:
@@ -240,6 +263,7 @@ def open_model(run: str | Path | Run) -> SearchModel:
     Raises:
         InputError: there is no such run, or its training is not over.
     """
+    need_tensorflow("Search and export")
     run = run if isinstance(run, Run) else open_run(run)
     experiment, trained = open_experiment(run.config), load_trained(run)
     if isinstance(trained, DualEncoder):

@@ -190,6 +190,8 @@ class FineTuning:
                 part = (order, number, first, first + chunks)
                 loss = self.tuner.step(lambda: self.batches(*part), chunks)
         except tf.errors.OpError as error:
+            if self.replicas.has_lost(error):
+                raise
             raise InputError(
                 f"A picture could not be read in epoch {number + 1}, step "
                 f"{self.step + 1}: {error.message.splitlines()[0]} The last checkpoint "

@@ -2,23 +2,22 @@
 
 A custom loop instead of `fit`: a step takes milliseconds, less than Keras spends
 around it. Many steps run as one compiled program that gathers its rows from the
-memory map itself; measured in `experiments/README.md`.
+memory map itself; measured in `experiments/README.md`. The program is TensorFlow's
+or JAX', whichever Keras runs on.
 """
 
-import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from twinlens.backend import JAX, backend
 from twinlens.model import Heads
 from twinlens.training.numbers import Numbers
 from twinlens.training.pairs import Epoch, PairFeatures
 
 CALL_PAIRS = 65_536  # trained in one call, a few seconds: Ctrl-C waits for its end
-ALIGNMENT = 64  # bytes; TensorFlow aborts on tensors that start elsewhere
 
 
 class HeadTrainer:
@@ -44,15 +43,14 @@ class HeadTrainer:
         optimizer: keras.optimizers.Optimizer,
         ema_decay: float = 0.0,
     ) -> None:
-        self.heads, self.loss, self.optimizer = heads, loss, optimizer
-        self.ema_decay = ema_decay
+        self.heads, self.optimizer = heads, optimizer
         optimizer.build(heads.trainable_variables)
         self.averages = [
-            tf.Variable(weight.value, trainable=False)
+            keras.Variable(weight.numpy(), trainable=False)
             for weight in (heads.trainable_variables if ema_decay else [])
         ]
-        self.numbers = Numbers(heads, loss, optimizer)
-        self._steps = tf.function(self._many_steps, jit_compile=True)
+        self.ema_decay, self.numbers = ema_decay, Numbers(heads, loss, optimizer)
+        self._steps = _steps()(heads, loss, optimizer, self.averages, self.numbers)
         self._worker = self
 
     def work_with(self, other: "HeadTrainer") -> None:
@@ -76,16 +74,15 @@ class HeadTrainer:
 
         `on_pairs` gets the pairs that are done, now and then in a long epoch.
         """
-        images = as_tensor(pairs.images, pairs.image_shape)
-        texts = as_tensor(pairs.texts, pairs.text_shape)
+        steps = self._worker._steps
+        images = steps.features(pairs.images, pairs.image_shape)
+        texts = steps.features(pairs.texts, pairs.text_shape)
         given, losses = (np.float32(self.ema_decay), self.numbers.values), []
         _copy(self.state(), self._worker.state())
-        for image_rows, text_rows, ids, count in _calls(*epoch.rows(pairs)):
+        for rows in _calls(*epoch.rows(pairs)):
             if losses:
-                on_pairs(text_rows.size)
-            rows = (image_rows, text_rows, ids)
-            found = self._worker._steps(*given, images, texts, *rows, count)
-            losses.append(found.numpy())
+                on_pairs(rows[1].size)
+            losses.append(steps(given, images, texts, *rows))
         _copy(self._worker.state(), self.state())
         return float(np.sum(losses) / len(epoch.pictures))
 
@@ -102,72 +99,21 @@ class HeadTrainer:
             weight.assign(average)
             average.assign(value)
 
-    def _many_steps(
-        self, ema_decay, numbers, images, texts, image_rows, text_rows, ids, count
-    ):
-        """`count` steps on `(steps, batch)` rows → the sum of the steps' losses."""
-        total = tf.constant(0.0)
-        with self.numbers.given(numbers):
-            for step in tf.range(count):
-                features = (
-                    tf.gather(images, image_rows[step]),
-                    tf.gather(texts, text_rows[step]),
-                )
-                of_step = tf.nest.map_structure(operator.itemgetter(step), ids)
-                total += self._one_step(features, of_step, ema_decay)
-        return total
-
-    def _one_step(self, features, ids, ema_decay):
-        with tf.GradientTape() as tape:
-            loss = self.heads.training_loss(self.loss, features, ids)
-        weights = self.heads.trainable_variables
-        zero = tf.UnconnectedGradients.ZERO  # a fusion may leave one side out
-        gradients = tape.gradient(loss, [w.value for w in weights], None, zero)
-        self.optimizer.apply(gradients, weights)
-        for average, weight in zip(self.averages, weights, strict=False):
-            average.assign_add((1 - ema_decay) * (weight.value - average))
-        return loss
-
 
 def _copy(source: list, target: list) -> None:
     """Gives variables the values of others; nothing where both are the same."""
     for one, other in zip(source, target, strict=True):
         if one is not other:
-            other.assign(one.value if isinstance(one, keras.Variable) else one)
+            other.assign(one.value)
 
 
-class _Shared:
-    """The memory of an array, whether or not the array may be written.
-
-    DLPack has no word for memory that is only read; nothing here writes to it.
-    """
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array  # lives as long as the tensor
-        interface = array.__array_interface__
-        address, _ = interface["data"]
-        self.__array_interface__ = interface | {"data": (address, False)}
-
-
-def as_tensor(features: np.ndarray, shape: tuple[int, ...] | None = None) -> tf.Tensor:
-    """Features `(n, *shape)` or `(n, views, *shape)` as `(rows, *shape)`, not copied.
-
-    Memory maps are read in place. Only an array whose rows lie apart, or which
-    starts at an address that TensorFlow refuses, is copied.
-    """
-    rows = np.ascontiguousarray(features).reshape(-1, *(shape or features.shape[-1:]))
-    if rows.ctypes.data % ALIGNMENT:
-        rows = _aligned(rows)
-    shared = np.asarray(_Shared(rows))
-    return tf.experimental.dlpack.from_dlpack(shared.__dlpack__())
-
-
-def _aligned(rows: np.ndarray) -> np.ndarray:
-    memory = np.empty(rows.nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    copy = memory[start : start + rows.nbytes].view(rows.dtype).reshape(rows.shape)
-    copy[:] = rows
-    return copy
+def _steps() -> type:
+    """What trains on the backend that Keras runs on."""
+    if backend() == JAX:
+        from twinlens.training.steps_jax import Steps
+    else:
+        from twinlens.training.steps_tensorflow import Steps
+    return Steps
 
 
 def _calls(image_rows: np.ndarray, text_rows: np.ndarray, ids: Any) -> Iterator[tuple]:
@@ -189,7 +135,7 @@ def _calls(image_rows: np.ndarray, text_rows: np.ndarray, ids: Any) -> Iterator[
         return np.resize(some, (size, *rows.shape[1:])).astype(np.int32)
 
     for start in range(0, steps, size):
-        found = tf.nest.map_structure(
+        found = keras.tree.map_structure(
             lambda rows, start=start: part(rows, start), (image_rows, text_rows, ids)
         )
         yield *found, np.int32(min(size, steps - start))

@@ -65,7 +65,7 @@ class Numbers:
             if getattr(each, name)
         ]
         self.values = tuple(
-            (np.int64 if name in WHOLE else np.float32)(getattr(each, name))
+            (np.uint32 if name in WHOLE else np.float32)(getattr(each, name))
             for each, name in self._places
         )
 

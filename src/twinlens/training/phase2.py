@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from twinlens.backend import need_tensorflow
 from twinlens.config import Config
 from twinlens.errors import InputError
 from twinlens.experiment import Experiment
@@ -70,9 +71,24 @@ def train_phase2(
         source: the phase-1 run it starts from.
         say: shows a line to the person.
         replicas: which share every batch; the first machine writes.
+
+    Raises:
+        InputError: another machine has left.
     """
-    begun = time.monotonic()
     replicas = replicas or Replicas()
+    with replicas.telling_of_losses():
+        _train(config, experiment, run, source, say, replicas)
+
+
+def _train(
+    config: Config,
+    experiment: Experiment,
+    run: Run,
+    source: Run,
+    say: Callable[[str], None],
+    replicas: Replicas,
+) -> None:
+    begun = time.monotonic()
     val = "val" in set(experiment.table["split"])
     with replicas.strategy.scope():
         own = experiment.anew()
@@ -128,6 +144,7 @@ def load_trained(run: Run) -> Heads | DualEncoder:
 
 def load_model(path: str | Path) -> DualEncoder:
     """A dual encoder from its `.keras` file; errors as of `open_keras`."""
+    need_tensorflow("Fine-tuned models")
     import keras_hub  # noqa: F401 - registers the text encoder's layers
 
     return open_keras(Path(path))

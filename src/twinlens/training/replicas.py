@@ -1,8 +1,9 @@
 """Where phase 2 runs: one device, several, or several machines, with one code."""
 
+import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +11,12 @@ import tensorflow as tf
 from twinlens.errors import InputError
 
 CLUSTER = "TF_CONFIG"  # names all machines and which of them this is
+LOST = (  # what TensorFlow raises here when another machine dies
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 class Replicas:
@@ -60,6 +67,28 @@ class Replicas:
                 f"cannot share evenly. Set it to {better}, or another multiple of "
                 f"{self.count}."
             )
+
+    def has_lost(self, error: tf.errors.OpError) -> bool:
+        """Whether an error says that another machine is gone."""
+        return self.workers > 1 and isinstance(error, LOST)
+
+    @contextlib.contextmanager
+    def telling_of_losses(self) -> Iterator[None]:
+        """Inside, the loss of another machine is an error that says what to do.
+
+        Raises:
+            InputError: another machine is gone.
+        """
+        try:
+            yield
+        except LOST as error:
+            if not self.has_lost(error):
+                raise
+            raise InputError(
+                "Another machine has left the training; what it said is on its own "
+                "screen. The last checkpoint is kept: give every machine its command "
+                "again, and all go on from there."
+            ) from None
 
     # === Calls from outside ===
     def function(self, body: Callable, signature: tuple | None = None) -> Callable:
