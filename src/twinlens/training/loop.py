@@ -43,7 +43,7 @@ class HeadTrainer:
         optimizer: keras.optimizers.Optimizer,
         ema_decay: float = 0.0,
     ) -> None:
-        self.heads, self.optimizer = heads, optimizer
+        self.heads, self.loss, self.optimizer = heads, loss, optimizer
         optimizer.build(heads.trainable_variables)
         self.averages = [
             keras.Variable(weight.numpy(), trainable=False)
