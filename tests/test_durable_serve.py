@@ -2,7 +2,7 @@
 
 `TWINLENS_SEARCHES=10000 python -m pytest -n 0 -m slow tests/test_durable_serve.py` asks
 ten thousand times, with a change of the index after each hundredth; by default a
-quarter of it.
+tenth of it.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from twinlens.serve import state as states
 from twinlens.serve.refusals import Refusal
 from twinlens.serve.schemas import SearchRequest
 
-SEARCHES = int(os.environ.get("TWINLENS_SEARCHES", 2_500))
+SEARCHES = int(os.environ.get("TWINLENS_SEARCHES", 1_000))
 UPDATES = SEARCHES // 100
 CLIENTS = 8
 GROWTH_MB = 30  # of 700: what the allocator keeps once it was needed
