@@ -31,10 +31,11 @@ ROOM = "[Nn]o room"
 def job_of(rows=64, dim=1000, stop=None):
     """Rows that hold their number; `stop(first)` is called before a block."""
 
-    def encode(first, last):
-        if stop is not None:
-            stop(first)
-        return np.repeat(np.arange(first, last, dtype=np.float32)[:, None], dim, 1), {}
+    def encode(pieces):
+        for piece in pieces:
+            if stop is not None:
+                stop(piece["numbers"][0])
+            yield np.repeat(piece["numbers"][:, None], dim, 1), {}
 
     ids = np.array([f"item {n}" for n in range(rows)], dtype=object)
     return store.Job(
@@ -44,6 +45,7 @@ def job_of(rows=64, dim=1000, stop=None):
         shape=(dim,),
         dtype="float32",
         block_size=8,
+        piece=lambda *ends: {"numbers": np.arange(*ends, dtype=np.float32)},
         encode=encode,
         what="encoding numbers",
         unit="numbers",

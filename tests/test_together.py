@@ -64,6 +64,7 @@ def test_numbers_of_losses_are_given_under_xla_too(loss):
         np.testing.assert_allclose(one, two, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_runs_in_turn_on_one_program_do_not_mix():
     programs, train = {}, made_pairs()
     with without_xla():

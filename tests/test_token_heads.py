@@ -226,9 +226,9 @@ def test_a_round_is_what_the_formula_says(edit_round, random):
         heard = words[row, :length] + found
         said = normalised(heard, layer.said)
         concerns, listened = slow_attention(layer.listen, seen, said, length)
-        whole = np.broadcast_to(said.mean(0), seen.shape)
-        parts = np.hstack([seen, concerns, seen * concerns, whole])
-        change = gelu(dense(parts, layer.change))
+        whole = said.mean(0) @ layer.of_text.kernel.numpy()
+        parts = np.hstack([seen, concerns, seen * concerns])
+        change = gelu(dense(parts, layer.change) + whole)
         close = {"rtol": 1e-3, "atol": 1e-4}
         np.testing.assert_allclose(
             edited[row], places[row] + dense(change, layer.apply), **close

@@ -139,7 +139,7 @@ class EditRound(layers.Layer):
         whole = self.of_text(masked_mean(said, mask))[:, None]  # once for all places
         # Whether a place is the one that a word names is a product: sums learn it late.
         heard = ops.concatenate([seen, concerns, seen * concerns], axis=-1)
-        change = ops.gelu(self.change(heard) + whole)
+        change = ops.gelu(self.change(heard) + whole, approximate=False)
         places = places + self.apply(self.dropout(change, training=training))
         return places, words, (over_words, masked_mean(looked, mask))
 
