@@ -1,6 +1,6 @@
 """How cost grows: time and peak memory of each job against the size of its data.
 
-`python -m experiments.benchmarks.growth [--out FOLDER] [--pictures 1000,10000,…]`.
+`python -m experiments.benchmarks.growth [--out FOLDER] [--pictures-sizes 1000,10000]`.
 Every size runs in a process of its own, on made-up data: small pictures and a small
 network, features in a memory map, vectors, embeddings. Writes `growth.png`, both axes
 logarithmic, with the slope that is expected drawn through the largest size, and

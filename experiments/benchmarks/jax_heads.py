@@ -8,12 +8,13 @@ is one, and so does TensorFlow.
 """
 
 import os
+import statistics
 import subprocess
 import sys
 from functools import partial
 
 import typer
-from experiments.benchmarks.rounds import alternate, rate, ratio
+from experiments.benchmarks.rounds import alternate, rate, ratios
 
 IMAGE_DIM, TEXT_DIM, PAIRS = 2048, 768, 16384
 BACKENDS = ("tensorflow", "jax")
@@ -88,7 +89,7 @@ def main(rounds: int = 5, serve_: bool = typer.Option(False, "--serve")) -> None
             rounds,
         )
         ours, jax = (rate(seconds[name], PAIRS) for name in BACKENDS)
-        times = ratio(seconds["tensorflow"], seconds["jax"])
+        times = statistics.median(ratios(seconds["tensorflow"], seconds["jax"]))
         print(f"| {size} | {ours:,.0f} | {jax:,.0f} | {times:.2f} |", flush=True)
     for each in trainers.values():
         each.close()

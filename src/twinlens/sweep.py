@@ -82,8 +82,10 @@ def combinations(
         overrides: that win over the file's own.
 
     Raises:
-        InputError: a setting or metric that is not known.
+        InputError: a setting or metric that is not known, or two combinations whose
+            runs would have one name.
     """
+    taken: dict[str, list[str]] = {}
     base = path.parent / sweep.base if sweep.base else None
     _refuse_of_axes(sweep, overrides)
     for values in itertools.product(*(axis.items() for axis in sweep.axes.values())):
@@ -92,6 +94,12 @@ def combinations(
         own = [override for _, each in values for override in each]
         words = [sweep.name, *chosen]
         name = "-".join(re.sub(r"[^a-z0-9]+", "_", word.lower()) for word in words)
+        if name in taken:
+            raise InputError(
+                f"The combinations {taken[name]} and {chosen} would both be the run "
+                f"{name!r}. Give their values names that differ in letters or digits."
+            )
+        taken[name] = chosen
         named = [*sweep.set, *own, *overrides, f"name={name!r}"]
         config = load_config(base, named)
         _check_metrics(sweep.metrics, config)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from twinlens.evaluation import Evaluation, query_values
+from twinlens.evaluation.comparison import QUERY
 from twinlens.metrics import holm, paired_randomisation_test
 from twinlens.tables import shown_factor
 
@@ -63,7 +64,7 @@ def best_of(rows: list[Row]) -> Row | None:
 
 
 def paired_tests(rows: list[Row], against: Row, metrics: tuple[str, ...]) -> Any:
-    """Every other combination against one, on the same queries.
+    """Every other combination against one, where both were asked the same queries.
 
     Args:
         rows: of the table.
@@ -75,6 +76,7 @@ def paired_tests(rows: list[Row], against: Row, metrics: tuple[str, ...]) -> Any
         query's value is its mean over seeds, and all queries of a picture are flipped
         together) and `p_holm`, adjusted for the combinations of a metric.
     """
+    others = [row for row in rows if row is not against and _same(row, against)]
     groups = against.evaluations[0].ranks[["direction", "image_id"]]
     found = []
     for metric in metrics:
@@ -83,16 +85,20 @@ def paired_tests(rows: list[Row], against: Row, metrics: tuple[str, ...]) -> Any
             continue
         pictures = groups["image_id"][groups["direction"] == metric.split("/")[0]]
         part = []
-        for row in rows:
-            if row is not against:
-                difference, p_value = paired_randomisation_test(
-                    _of_queries(row, metric), own, pictures.to_numpy()
-                )
-                part.append((str(row), metric, difference, p_value))
+        for row in others:
+            difference, p_value = paired_randomisation_test(
+                _of_queries(row, metric), own, pictures.to_numpy()
+            )
+            part.append((str(row), metric, difference, p_value))
         adjusted = holm([each[-1] for each in part])
         found += [(*each, p) for each, p in zip(part, adjusted, strict=True)]
     columns = ["combination", "metric", "difference", "p_value", "p_holm"]
     return pd.DataFrame(found, columns=columns)
+
+
+def _same(one: Row, other: Row) -> bool:
+    asked, also = (each.evaluations[0].ranks for each in (one, other))
+    return asked.reindex(columns=QUERY).equals(also.reindex(columns=QUERY))
 
 
 def _of_queries(row: Row, metric: str) -> np.ndarray | None:
@@ -144,7 +150,8 @@ def best_in_words(best: Row | None, against: Row, split: str) -> str:
     return (
         f"{chosen}\n\nAgainst {against} on {split!r}: paired randomisation tests, "
         "pictures as units, each query's mean over seeds; Holm's adjustment for the "
-        "combinations of a metric.\n"
+        "combinations of a metric. Combinations that were asked other queries are not "
+        "compared.\n"
     )
 
 

@@ -34,6 +34,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             yield partial
             to_disk(partial)
             partial.replace(path)
+            to_disk(path.parent)  # before somebody removes what the old one named
         except BaseException:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -50,6 +51,8 @@ def writable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EPIPE:  # of whoever reads what is printed
+            raise
         reason = error.strerror or str(error)
         if error.errno in FULL:
             raise InputError(

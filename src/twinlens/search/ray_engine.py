@@ -108,13 +108,13 @@ class Worker:
     def __init__(
         self, kind: str, run: Path, folder: str, cache: CacheSettings, digest: str
     ) -> None:
-        os.chdir(folder)
         self._problem = ""
         try:
+            os.chdir(folder)
             model = replace(open_model(run), cache=cache)
             _check_same(model, digest)
             self._encode = model.blocks(kind)
-        except InputError as error:
+        except (InputError, OSError) as error:
             self._problem = f"On the machine {os.uname().nodename}: {error}"
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

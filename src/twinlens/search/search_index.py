@@ -71,7 +71,11 @@ class SearchIndex:
             InputError: it is damaged, or of another model.
         """
         model, vectors = self.model(), load_vectors(self.vectors.folder)
-        check_model(vectors, model)
+        try:
+            check_model(vectors, model)
+        except InputError:
+            vectors.backend.close()
+            raise
         defaults = SearchSettings.model_validate(vectors.info.get("search", {}))
         return SearchIndex(vectors, defaults, self.run, model)
 

@@ -74,6 +74,7 @@ class Service:
         if before.index.vectors.is_newest():
             return False
         self.state = State.of(before.index.reloaded())
+        self._thumbnail.cache_clear()  # pictures may be others, too
         self._collector.afterwards(before.index.vectors.backend.close)
         return True
 

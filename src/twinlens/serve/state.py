@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from twinlens.errors import InputError
 from twinlens.index.filters import Selection
 from twinlens.search import SearchIndex
 from twinlens.serve.facets import Facet, find_facets
 
 HIDDEN = ("image_path",)  # columns that say where files lie
 LOOK_SECONDS = 1.0  # between two looks at the folder; a look takes microseconds
+LONGEST_PAUSE = 10.0  # seconds between two looks at what cannot be read
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Watch:
     """Looks now and then, in a thread of its own.
 
     Args:
-        look: what to do; its `InputError` is said once, and it is tried again.
+        look: what to do; an error is said once, and it is tried again, less often.
         say: shows a line to the person.
         seconds: between two looks.
     """
@@ -65,11 +65,13 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(self._seconds):
+        pause = self._seconds
+        while not self._over.wait(pause):
             try:
                 self._look()
-                self._said = ""
-            except InputError as error:
+                self._said, pause = "", self._seconds
+            except Exception as error:  # whatever it is, the next look may succeed
+                pause = min(2 * pause, LONGEST_PAUSE)
                 if self._said != str(error):
                     self._said = str(error)
                     self._say(f"The index as it was is served on: {error}")

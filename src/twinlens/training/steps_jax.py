@@ -1,6 +1,7 @@
 """Many steps of heads as one program of JAX; the counterpart of `steps_tensorflow`."""
 
 import operator
+import threading
 
 import jax
 import keras
@@ -9,6 +10,9 @@ import numpy as np
 from twinlens.model import Heads
 from twinlens.training.memory import shared_rows
 from twinlens.training.numbers import Numbers
+
+_HELD: dict[int, tuple[np.ndarray, jax.Array]] = {}  # by id, arrays and their copies
+_LOCK = threading.Lock()
 
 
 class Steps:
@@ -33,7 +37,6 @@ class Steps:
             optimizer.variables,
             averages,
         )
-        self._held: dict[int, tuple[np.ndarray, jax.Array]] = {}
         self._many = jax.jit(self._many_steps)
         self._gradients = jax.value_and_grad(self._loss, has_aux=True)
 
@@ -41,11 +44,12 @@ class Steps:
         self, features: np.ndarray, shape: tuple[int, ...] | None = None
     ) -> jax.Array:
         """`(rows, *shape)` of a feature array: on a CPU in place, else copied once."""
-        if id(features) not in self._held:
-            shared = jax.dlpack.from_dlpack(shared_rows(features, shape))
-            there = jax.device_put(shared, jax.devices()[0])
-            self._held[id(features)] = features, there  # held: nothing else has its id
-        return self._held[id(features)][1]
+        with _LOCK:  # one copy for all that train beside each other
+            if id(features) not in _HELD:
+                shared = jax.dlpack.from_dlpack(shared_rows(features, shape))
+                there = jax.device_put(shared, jax.devices()[0])
+                _HELD[id(features)] = features, there  # held: nothing else has its id
+            return _HELD[id(features)][1]
 
     def __call__(
         self, given, images, texts, image_rows, text_rows, ids, count

@@ -57,6 +57,7 @@ def train_together(jobs: Sequence[Job], unit: str) -> list[Result]:
         programs: Programs = {}
         while (number := queue.take(programs)) is not None:
             results[number] = jobs[number].train(programs, progress.part)
+            progress.ended()
 
     count = min(len(jobs), len(os.sched_getaffinity(0)))
     with progress.progress, ThreadPoolExecutor(count) as pool:
@@ -118,6 +119,7 @@ class SharedProgress:
     def __init__(self, what: str, jobs: int, unit: str) -> None:
         self.progress = Progress(what, 1, unit)
         self.jobs, self.begun, self.known = jobs, 0, 0
+        self.over, self.skipped = 0, 0  # ended; of these, trained before
         self.lock, self.stopped = threading.Lock(), False
 
     def part(self, what: str, total: int, unit: str, done: int = 0) -> "Part":
@@ -134,11 +136,17 @@ class SharedProgress:
         """Interrupts every training at its next sign of progress."""
         self.stopped = True
 
+    def ended(self) -> None:
+        """A training is over, or was before: then it has taken no place here."""
+        with self.lock:
+            self.over += 1
+            self.skipped = max(self.skipped, self.over - self.begun)
+
     def advance(self, units: int, less: int, note: str) -> None:
         """Adds finished units, and leaves away some that will not be needed."""
         with self.lock:
             self.known -= less
-            self.progress.total = self.known * self.jobs // self.begun
+            self.progress.total = self.known * (self.jobs - self.skipped) // self.begun
             words = f"run {self.begun} of {self.jobs} · {note}" if note else ""
             self.progress.advance(units, words)
 
