@@ -73,7 +73,6 @@ EXTRAS = {
         *MILVUS,
         *SEGMENT,
         *JAX,
-        *RAY,
         *ONNX,
         *LITERT,
         *KERNEL,
@@ -83,6 +82,7 @@ EXTRAS = {
         "playwright>=1.49",  # drives Debian's Chromium; downloads none
         "pytest>=8.3",
         "pytest-xdist>=3.6",
+        "psutil>=6",
         "hypothesis>=6.100",
         "scikit-learn>=1.5",
         "pytrec-eval-terrier>=0.5.6",

@@ -43,6 +43,7 @@ def test_ten_steps_on_jax_lose_what_they_lose_on_tensorflow(trained, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_jax_is_one_that_tensorflow_measures_and_fine_tunes(home):
     pytest.importorskip("jax")
     settings = [*home.settings, "name=jax", f"models={home.folder / 'models'}"]

@@ -27,7 +27,8 @@ from killed import (
     work_of,
 )
 
-pytestmark = pytest.mark.slow  # trains and kills in processes of their own
+# They train and kill in processes of their own.
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 JOBS = list(durable_jobs.JOBS)
 KILLS = int(os.environ.get("TWINLENS_KILLS", len(JOBS)))
 SEED = int(os.environ.get("TWINLENS_KILLS_SEED", 0))

@@ -39,6 +39,7 @@ def test_the_fuzzer_makes_pictures_of_all_kinds_and_always_the_same():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_all_broken_pictures_are_counted_and_named_and_the_others_encoded(tmp_path):
     random, paths = np.random.default_rng(0), {}
     for number in range(GOOD + BAD):
@@ -61,6 +62,7 @@ def test_all_broken_pictures_are_counted_and_named_and_the_others_encoded(tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_damage_ends_the_process_or_escapes_as_another_error():
     random, reasons = np.random.default_rng(1), []
     for _ in range(MANY):

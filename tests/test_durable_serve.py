@@ -182,6 +182,7 @@ def ask(client, number, picture):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_memory_stays_flat_over_many_searches_and_updates(folder, trained, tmp_path):
     picture = Path(load(folder).items["image_path"].iloc[5]).read_bytes()
     usage = []

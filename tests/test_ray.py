@@ -43,6 +43,7 @@ def cached_in(model, folder, **settings):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("ended")
 def test_an_index_by_ray_is_that_of_one_process_to_the_bit(
     trained, collection, tmp_path
@@ -62,6 +63,7 @@ def test_an_index_by_ray_is_that_of_one_process_to_the_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("ended")
 def test_workers_killed_in_the_middle_change_nothing(trained, collection, tmp_path):
     opened, items = open_model(trained.folder), pictures_in(collection)

@@ -86,9 +86,9 @@ def test_one_stage_is_the_evaluation_of_the_run(composed):
 def test_two_stages_are_what_a_search_answers(composed):
     index = SearchIndex.load(composed.folder)
     index._model = composed.model
-    index.defaults = index.settings(candidates=6, text_to_image=1.5)
+    index.defaults = index.settings(candidates=6, text_to_image=8.0)
     one, two = evaluate_stages(index, "test")
-    assert "candidates=6, text_to_image=1.5" in two.summary["protocol"]
+    assert "candidates=6, text_to_image=8" in two.summary["protocol"]
     assert (one.ranks["rank"] != two.ranks["rank"]).any()
     paths = index.vectors.items.set_index("id")["image_path"]
     for row in two.ranks.itertuples():

@@ -123,8 +123,11 @@ def test_a_picture_and_then_words_beside_it_weighed_by_a_slider(served, index, v
     track = slider.locator("[tabindex='0']")
     for _ in range(10):
         track.press("ArrowRight")
-    page.wait_for_timeout(800)
     words = index.search("a red disc", image=path, k=24, text_weight=1.0)
+    for _ in range(100):
+        if shown(page) == words["id"].tolist():
+            break
+        page.wait_for_timeout(100)
     assert shown(page) == words["id"].tolist()
     page.get_by_role("button", name="Without this picture").click()
     page.wait_for_selector(".seen img", state="hidden")

@@ -159,6 +159,7 @@ def test_an_error_stops_the_others_and_is_the_error_of_all():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_folders_of_runs_together_are_those_of_runs_alone(home, tmp_path, monkeypatch):
     """Interrupted once on the way: an epoch fails, the same call goes on."""
     monkeypatch.setattr("twinlens.training.course.CHECKPOINT_EVERY_SECONDS", 0.0)

@@ -1,5 +1,6 @@
 """What `serve` does and prints; `cli_serve` only reads its arguments."""
 
+import contextlib
 import importlib.util
 import socket
 import time
@@ -68,7 +69,6 @@ def _serve(index: str, run: str, listening: socket.socket, ratings: str) -> None
     host = f"[{host}]" if ":" in host else host  # of IPv6
     say(f"Ready after {duration(time.monotonic() - start)}: http://{host}:{port}")
     config = uvicorn.Config(app, log_level="warning")
-    try:
+    with contextlib.suppress(KeyboardInterrupt):  # or it just returns
         uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
-        say("Stopped.")
+    say("Stopped.")
