@@ -70,6 +70,17 @@ def test_rates_fall_with_depth_and_frozen_blocks_stay(texts):
     assert frozen and not any(id(w) in learning for w in frozen)
 
 
+def test_freezing_every_block_of_a_tower_with_a_rate_is_refused(texts):
+    count = len(blocks(texts.model, texts.block_end))
+    (last,) = parts_of(texts, frozen=count - 1)
+    assert last.weights
+    with pytest.raises(
+        InputError, match=f"frozen_blocks is {count}, .* {count} blocks"
+    ):
+        parts_of(texts, frozen=count)
+    assert parts_of(texts, rate=0.0, frozen=count) == []  # locked as it is
+
+
 def test_one_rate_is_one_part_and_rate_0_is_none(texts):
     (part,) = parts_of(texts)
     assert len(part.weights) == len(texts.model.weights)

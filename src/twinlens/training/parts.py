@@ -6,6 +6,7 @@ import keras
 
 from twinlens.config import Phase2Settings
 from twinlens.encoders.base import blocks
+from twinlens.errors import InputError
 from twinlens.training.build import build_optimizer
 
 MOMENTUM = 0.9  # of batch statistics; Keras' 0.99 lags behind for an epoch
@@ -59,10 +60,20 @@ def tower_parts(
 
     Returns:
         Parts from the first block that learns to the last; none for a locked tower.
+
+    Raises:
+        InputError: every block stays as it is, though the tower has a rate.
     """
     plan.model.trainable = bool(plan.rate)  # and models inside; layers follow below
     found = blocks(plan.model, plan.block_end)
     last = len(found) - 1
+    if plan.rate and plan.frozen_blocks > last:
+        side = plan.name.partition("_")[0]
+        raise InputError(
+            f"phase2.{side}_frozen_blocks is {plan.frozen_blocks}, but this network "
+            f"has {len(found)} blocks, so none would learn. Freeze fewer, or lock the "
+            f"encoder with phase2.{side}_learning_rate=0."
+        )
     groups: dict[tuple[float, int], list[keras.layers.Layer]] = {}
     for number, layers in enumerate(found):
         height = last - number
