@@ -104,6 +104,7 @@ EXTRAS = {
         "torchmetrics>=1.6",
         "openvino>=2025.0",
         *SEARCH,
+        *SEGMENT,
         "scikit-learn>=1.5",
         "sentence-transformers>=6",
         "psutil>=6",

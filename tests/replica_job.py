@@ -40,7 +40,8 @@ def dual_encoder() -> DualEncoder:
     """Two small towers without dropout; that of the heads is the same everywhere."""
     keras.utils.set_random_seed(0)
     pixels = x = keras.Input((SIZE, SIZE, 3))
-    x = keras.layers.Conv2D(8, 3, activation="gelu")(x)
+    x = keras.layers.Conv2D(8, 3)(x)
+    x = keras.activations.gelu(keras.layers.BatchNormalization(momentum=0.9)(x))
     image_model = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(x))
     names = ("token_ids", "padding_mask", "segment_ids")
     tokens = {name: keras.Input((None,), dtype="int32", name=name) for name in names}

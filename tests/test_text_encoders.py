@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from twinlens.encoders import text_encoder
+from twinlens.encoders import random_text, text_encoder
 from twinlens.encoders.bert_family import strips_accents
 from twinlens.encoders.random_text import RandomSize, word_pieces
 from twinlens.errors import InputError
@@ -44,6 +44,28 @@ def test_the_vocabulary_is_the_words_of_the_corpus_behind_the_special_tokens():
     assert set("redcaf") <= set(pieces) and len(pieces) == len(set(pieces)) <= 100
     assert not [piece for piece in pieces[5:] if piece != piece.lower() or "é" in piece]
     assert word_pieces(reversed(CORPUS), 100) == word_pieces(CORPUS, 100)
+
+
+def test_a_vocabulary_is_kept_and_read_again(tmp_path, monkeypatch):
+    kept = tmp_path / "features" / "vocabularies"
+    words = word_pieces(CORPUS, 100)
+    assert word_pieces(CORPUS, 100, kept) == words
+    (file,) = kept.iterdir()
+    with monkeypatch.context() as nothing_to_learn_with:
+        nothing_to_learn_with.delattr(random_text, "_learned")
+        assert word_pieces(reversed(CORPUS), 100, kept) == words
+        for other in ((CORPUS, 99), (CORPUS[1:], 100)):
+            with pytest.raises(NameError):  # another corpus or size is another file
+                word_pieces(*other, kept)
+    for damaged in (file.read_bytes()[:-3], b"\xff", b""):
+        file.write_bytes(damaged)
+        assert word_pieces(CORPUS, 100, kept) == words
+
+
+def test_a_vocabulary_that_cannot_be_kept_is_learned(tmp_path):
+    taken = tmp_path / "a file"
+    taken.write_text("x")
+    assert word_pieces(CORPUS, 100, taken / "vocabularies") == word_pieces(CORPUS, 100)
 
 
 def test_tokens_have_start_and_end_and_no_unknown_word_of_the_corpus():

@@ -28,6 +28,8 @@ from experiments.benchmarks.memory import Watch
 from experiments.benchmarks.rounds import Job
 from experiments.benchmarks.rows import Row, command
 
+from twinlens.quiet import stderr_kept_back
+
 STEEPER = 0.1  # above the expected slope is still as expected
 DISTINCT = 1000  # pictures; further ones are the same files under other names
 DIM = 128  # of vectors and embeddings
@@ -131,7 +133,8 @@ EXPECTED: dict[Callable[[Path, int], Job], Expected] = {
 def cost(job: Callable[[Path, int], Job], size: int) -> Cost:
     """What one size takes, in this process; its data is made before."""
     with tempfile.TemporaryDirectory() as folder:
-        run = job(Path(folder), size)
+        with stderr_kept_back():  # TensorFlow's first lines
+            run = job(Path(folder), size)
         start = time.perf_counter()
         with Watch() as watch:
             run()

@@ -95,7 +95,7 @@ def keras_fit(batch_size: int, count: int) -> Job:
     both = keras_head(IMAGE_DIM)(image), keras_head(TEXT_DIM)(text)
     model = keras.Model([image, text], Similarity()(*both))
     model.compile(keras.optimizers.AdamW(1e-3), build_loss(LossSettings()))
-    ids = np.arange(count)
+    ids = np.stack([np.arange(count)] * 2, axis=1)  # of pictures and of texts
 
     def fit() -> None:
         model.fit([images, texts], ids, batch_size=batch_size, verbose=0)

@@ -147,8 +147,12 @@ def loader(paths: list[str]):
     """Batches of pictures, read by as many workers as there are cores."""
     import torch
 
-    data, workers = Pictures(paths), CORES
-    return torch.utils.data.DataLoader(data, BATCH, num_workers=workers)
+    return torch.utils.data.DataLoader(
+        Pictures(paths),
+        BATCH,
+        num_workers=CORES,
+        multiprocessing_context="fork",  # its own choice in a process of a user
+    )
 
 
 def torch_loop(dtype: str, paths: list[str]) -> Job:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+from twinlens.quiet import stderr_kept_back
+
 Job = Callable[[], object]
 Seconds = dict[str, list[float]]  # of each job in each round
 CORES = len(os.sched_getaffinity(0))  # that this process may use
@@ -82,7 +84,8 @@ _job: Job | None = None
 
 def _make(maker: Callable[[], Job]) -> None:
     global _job
-    _job = maker()
+    with stderr_kept_back():  # TensorFlow's first lines
+        _job = maker()
 
 
 def _run() -> float:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOORS = ("train", "search", "index", "evaluate")
 
 
-def rows(rounds: int = 5, pictures: int = 300) -> Iterator[Row]:
+def rows(rounds: int = 5, pictures: int = 600) -> Iterator[Row]:
     """Repeats each command `rounds` times."""
     for door in DOORS:
         times = [seconds(["-m", f"src.{door}", "--help"]) for _ in range(rounds)]

@@ -27,7 +27,9 @@ def _by_tensorflow(layer: keras.Layer, shape: tuple[int, ...]) -> Inference:
 
     signature = tf.TensorSpec([None, *shape], tf.float32)
     function = tf.function(
-        lambda rows: layer(rows, training=False), input_signature=[signature]
+        lambda rows: layer(rows, training=False),
+        input_signature=[signature],
+        autograph=False,  # nothing to convert, and tracing is quicker without
     )
     return lambda rows: function(rows).numpy()
 

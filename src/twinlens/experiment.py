@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
@@ -82,7 +83,8 @@ class Experiment:
         settings = self.config.text_encoder.model_dump()
         size = RandomSize(**{f.name: settings.pop(f.name) for f in fields(RandomSize)})
         training = self.table.loc[self.table["split"] == "train", "caption"]
-        return text_encoder(**settings, size=size, corpus=training)
+        kept = Path(self.config.cache.path) / "vocabularies"
+        return text_encoder(**settings, size=size, corpus=training, vocabularies=kept)
 
     @cached_property
     def images(self) -> Features:

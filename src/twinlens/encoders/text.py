@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import keras
 
@@ -34,6 +35,7 @@ def text_encoder(
     size: RandomSize = DEFAULT_SIZE,
     corpus: Iterable[str] = (),
     preprocessor: str = "",
+    vocabularies: Path | None = None,
 ) -> TextEncoder:
     """Builds a text encoder.
 
@@ -58,6 +60,8 @@ def text_encoder(
             `"none"` and for `"tfidf"` only.
         preprocessor: handle or folder of the SavedModel that cuts texts into tokens
             for an encoder behind `"hub:"`.
+        vocabularies: folder where those made from a corpus are kept; with weights
+            `"none"` only. `None` keeps none.
 
     Raises:
         InputError: unknown name or layer; weights that cannot be had.
@@ -77,7 +81,7 @@ def text_encoder(
     modules = None if unread else sentence_modules(weights, SETTING)
     if modules and modules.sequence_length:
         sequence_length = min(sequence_length, modules.sequence_length)
-    made_of = _Corpus(sequence_length, size, corpus, seed)
+    made_of = _Corpus(sequence_length, size, corpus, seed, vocabularies)
     with building(dtype, seed):
         network = (
             saved_text_network(name, weights, preprocessor)
@@ -121,6 +125,7 @@ class _Corpus:
     size: RandomSize
     captions: Iterable[str]
     seed: int
+    vocabularies: Path | None
 
 
 def _open(
@@ -134,7 +139,8 @@ def _open(
                 f"text_encoder.weights is 'none', but random weights are offered for "
                 f"'bert' only, not for {name!r}. Give a preset or a folder."
             )
-        return random_bert(corpus.sequence_length, corpus.size, corpus.captions)
+        made_of = corpus.size, corpus.captions, corpus.vocabularies
+        return random_bert(corpus.sequence_length, *made_of)
     source = str(modules.transformer) if modules else weights
     network = TEXT_ENCODERS[name](name, source)
     if modules and modules.lowercase:

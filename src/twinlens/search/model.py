@@ -191,7 +191,9 @@ class SearchModel:
     def _image_function(self):
         shape = self.image_encoder.model.input_shape
 
-        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
+        @tf.function(
+            input_signature=[tf.TensorSpec(shape, tf.float32)], autograph=False
+        )
         def encode(pixels):
             return self.image_encoder.model(pixels)
 

@@ -60,6 +60,7 @@ class FineTuner:
         self.auxiliary, self.replicas = auxiliary, replicas or Replicas()
         image_tower = auxiliary.tower if auxiliary else model.image_model
         self._towers = (image_tower, model.text_model)
+        self.replicas.synchronise(self._towers)
         self._passes = (fold(image_tower), model.text_model)
         self.weights = [weight for part in parts for weight in part.weights]
         for part in parts:

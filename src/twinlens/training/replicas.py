@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from twinlens.encoders.base import normalisations
 from twinlens.errors import InputError
 
 CLUSTER = "TF_CONFIG"  # names all machines and which of them this is
@@ -24,8 +26,7 @@ class Replicas:
 
     All pairs of a batch meet in one loss, wherever they were computed, and each
     replica ends a step with the same weights: those that one device would have had
-    with the whole batch (batch normalisation that trains, and dropout, see one
-    replica's share).
+    with the whole batch, except for dropout, which each draws for its share.
 
     Args:
         strategy: a TensorFlow strategy; by default the one in scope, which is one
@@ -67,6 +68,14 @@ class Replicas:
                 f"cannot share evenly. Set it to {better}, or another multiple of "
                 f"{self.count}."
             )
+
+    def synchronise(self, towers: Iterable[keras.Model]) -> None:
+        """Lets batch normalisation that trains see the whole batch, not a share.
+
+        It has to be called before a tower's passes are traced.
+        """
+        for layer in (each for tower in towers for each in normalisations(tower)):
+            layer.synchronized = self.count > 1
 
     def has_lost(self, error: tf.errors.OpError) -> bool:
         """Whether an error says that another machine is gone."""
