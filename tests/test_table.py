@@ -1,6 +1,8 @@
 """Checks and splits that all readers share."""
 
+import errno
 import hashlib
+import os
 import time
 
 import pandas as pd
@@ -135,6 +137,26 @@ def test_problems_are_counted_with_file_and_row(tmp_path):
     assert found["picture file is missing"].detail == str(tmp_path / "gone.jpg")
     assert data.table["image_id"].tolist() == ["a.jpg", "a.jpg"]  # a repeat stays
     assert data.source == f"table reader, {tmp_path / 'captions.csv'}"
+
+
+@pytest.mark.parametrize("folder", ["\0", "a" * 300, "loop", "b.jpg", "gone"])
+def test_what_cannot_be_a_folder_of_pictures_holds_none(tmp_path, folder):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    rows = ["image,caption", "a.jpg,a dog", f"{folder}/a.jpg,a cat"]
+    data = load("table", write_table(tmp_path, rows))
+    assert problem_counts(data.problems) == {"picture file is missing": 1}
+    assert data.table["caption"].tolist() == ["a dog"]
+
+
+def test_a_folder_of_pictures_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    file = write_table(tmp_path, ["image,caption", "a.jpg,a dog", "b.jpg,a cat"])
+
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+        load("table", file)
 
 
 def test_problem_counts_start_with_the_most_frequent():

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 import keras  # noqa: E402
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 from twinlens.backend import need_tensorflow  # noqa: E402
 from twinlens.composed_experiment import (  # noqa: E402

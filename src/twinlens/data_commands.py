@@ -7,7 +7,7 @@ from rich.table import Table
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 from twinlens.composed_experiment import ComposedExperiment  # noqa: E402
 from twinlens.config import Config, DataSettings  # noqa: E402

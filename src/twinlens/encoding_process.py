@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()  # before it comes with the features, for all to see
+import_tensorflow(lean=True)  # before it comes with the features, for all to see
 
 from twinlens.backend import CHOICE, TENSORFLOW  # noqa: E402
 from twinlens.config import Config, load_config, to_toml  # noqa: E402

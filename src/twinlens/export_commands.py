@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 from twinlens.export import (  # noqa: E402
     export_model,

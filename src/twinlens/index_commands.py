@@ -9,7 +9,7 @@ from rich.text import Text
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 from twinlens.composed_experiment import ComposedExperiment  # noqa: E402
 from twinlens.config import Config, override  # noqa: E402

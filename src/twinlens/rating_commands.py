@@ -8,7 +8,7 @@ from rich.text import Text
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 from twinlens.ratings import (  # noqa: E402
     SCALES,

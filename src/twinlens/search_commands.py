@@ -10,7 +10,7 @@ from rich.text import Text
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 from twinlens.config import Config, override  # noqa: E402
 from twinlens.errors import InputError  # noqa: E402

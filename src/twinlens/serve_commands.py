@@ -46,7 +46,7 @@ def open_port(host: str, port: int) -> socket.socket:
 
 def _serve(index: str, run: str, listening: socket.socket, ratings: str) -> None:
     start = time.monotonic()
-    import_tensorflow()
+    import_tensorflow(lean=True)
     import uvicorn
 
     # Clients are told in their answer (`Service.search`).

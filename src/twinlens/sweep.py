@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from twinlens.quiet import import_tensorflow
 
-import_tensorflow()
+import_tensorflow(lean=True)
 
 from twinlens import commands  # noqa: E402
 from twinlens.composed_experiment import open_experiment  # noqa: E402

@@ -4,6 +4,7 @@ Each check takes the rows and the list of problems, adds what it finds to the li
 and gives back the rows that are left.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 
@@ -166,10 +167,22 @@ def missing_files(paths: Iterable[str]) -> set[str]:
 
 
 def _names_in(folder: str) -> set[str]:
+    """What a folder holds; nothing where there cannot be such a folder.
+
+    Raises:
+        InputError: it may not be read.
+    """
     try:
         return set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # no name of a folder
         return set()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return set()
+        raise InputError(
+            f"The folder of pictures {folder} cannot be read ({error.strerror}). Give "
+            "yourself the right to list it, or name another folder (data.images)."
+        ) from error
 
 
 def places(rows: pd.DataFrame) -> dict[str, str]:
