@@ -186,7 +186,9 @@ class VectorIndex:
             for first in range(start, total, BLOCK):
                 some = items.loc[first : first + BLOCK - 1]
                 self.backend.add(np.asarray(vectors[first : first + BLOCK]), some)
-            replaced = self.items["id"].isin(items["id"]).to_numpy() & ~self.removed
+            # pandas looks at Arrow strings one by one, at objects all at once.
+            ids, new_ids = (each["id"].astype(object) for each in (self.items, items))
+            replaced = ids.isin(new_ids).to_numpy() & ~self.removed
             self.removed = np.pad(self.removed | replaced, (0, len(items)))
             self.items = pd.concat([self.items, items]) if start else items
             self.vectors = self.backend.vectors = vectors
