@@ -103,7 +103,7 @@ def keras_fit(batch_size: int, count: int) -> Job:
     return fit
 
 
-def rows(rounds: int = 5) -> Iterator[Row]:
+def rows(rounds: int = 11) -> Iterator[Row]:
     """Compares an epoch on 16,384 pairs, or a quarter of it with small batches."""
     for form in FORMS:
         for peer, (batch_size, loop, reach) in PEERS.items():
