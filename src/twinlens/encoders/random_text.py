@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import tensorflow as tf
 from twinlens.encoders.bert_family import text_network
 from twinlens.encoders.text_network import Casing, TextNetwork
 from twinlens.errors import InputError
+from twinlens.writing import whole_file
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -108,15 +108,12 @@ def _learned(texts: list[str], vocabulary_size: int) -> list[str]:
 
 
 def _keep(path: Path, words: list[str]) -> None:
-    """Leaves words for the next time, where the folder takes them."""
-    partial = path.with_stem(f"{path.stem}-{os.getpid()}")
-    try:
+    """Leaves words for the next time; of two writers, both write the same."""
+    # Where the folder is read-only or full, they are learned again.
+    with contextlib.suppress(OSError, InputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text("\n".join([_digest(words), *words]), "utf-8")
-        partial.replace(path)
-    except OSError:  # read-only or full: they are learned again
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as partial:
+            partial.write_text("\n".join([_digest(words), *words]), "utf-8")
 
 
 def _read(path: Path) -> list[str]:

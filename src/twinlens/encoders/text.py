@@ -139,8 +139,9 @@ def _open(
                 f"text_encoder.weights is 'none', but random weights are offered for "
                 f"'bert' only, not for {name!r}. Give a preset or a folder."
             )
-        made_of = corpus.size, corpus.captions, corpus.vocabularies
-        return random_bert(corpus.sequence_length, *made_of)
+        return random_bert(
+            corpus.sequence_length, corpus.size, corpus.captions, corpus.vocabularies
+        )
     source = str(modules.transformer) if modules else weights
     network = TEXT_ENCODERS[name](name, source)
     if modules and modules.lowercase:
